@@ -1,0 +1,146 @@
+import { z } from "zod";
+
+/** A duration: "5s", "1h30m", or plain seconds. */
+const duration = z.union([z.string(), z.number().nonnegative()]).describe('"5s", "10m", or plain seconds');
+/** A size: "8GiB", "512MiB", or plain bytes. */
+const size = z.union([z.string(), z.number().nonnegative()]).describe('"8GiB", "512MiB", or plain bytes');
+const whole = z.number().int();
+
+/** Names of ours: T-20 of the threat table, safe on disk, in URLs and on a terminal. */
+export const NAME_PATTERN = /^[a-z0-9][a-z0-9-]{0,62}$/;
+/** Ids that clients may have in their code (`endpoint create --id`). */
+export const ENDPOINT_ID_PATTERN = /^[A-Za-z0-9_-]{1,64}$/;
+/** First segments after /v2 that RunPod's REST v2 uses: never an endpoint's id or name. */
+export const RESERVED_NAMES: readonly string[] = [
+  "serverless",
+  "pods",
+  "templates",
+  "network-volumes",
+  "registries",
+  "catalog",
+  "billing",
+  "clusters",
+  "account",
+  "openapi.json",
+];
+
+/** The settings of an endpoint, as rpx.toml spells them. Unknown keys are refused. */
+export const endpointConfigSchema = z.strictObject({
+  type: z.enum(["queue", "load-balancer"]).optional(),
+  workers: z
+    .strictObject({
+      min: whole.min(0).max(1000).optional(),
+      max: whole.min(0).max(1000).optional(),
+      idle_timeout: duration.optional(),
+      flashboot: z.boolean().optional(),
+      prefetch: whole.min(1).max(1000).optional(),
+    })
+    .optional(),
+  scale: z
+    .strictObject({
+      by: z.enum(["queue-delay", "request-count"]).optional(),
+      threshold: z.number().positive().optional(),
+      max_queued: whole.min(0).optional(),
+    })
+    .optional(),
+  gpu: z
+    .strictObject({
+      count: whole.min(0).max(16).optional(),
+      types: z.array(z.string()).optional(),
+      memory: size.optional(),
+      max_wait: duration.optional(),
+      min_cuda: z.string().optional(),
+      cuda: z.array(z.string()).optional(),
+      exclude: z.array(z.string()).optional(),
+    })
+    .optional(),
+  limits: z
+    .strictObject({
+      execution_timeout: duration.optional(),
+      ttl: duration.optional(),
+      start_timeout: duration.optional(),
+      memory: size.optional(),
+      cpus: z.number().positive().optional(),
+      pids: whole.positive().optional(),
+      shm: size.optional(),
+      disk: size.optional(),
+      retries: whole.min(0).max(25).optional(),
+    })
+    .optional(),
+  retention: z
+    .strictObject({ async: duration.optional(), sync: duration.optional(), failed: duration.optional() })
+    .optional(),
+  env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).optional(),
+  volumes: z.record(z.string(), z.string()).optional(),
+  webhook: z.strictObject({ secret: z.string().optional() }).optional(),
+});
+
+export type EndpointConfig = z.infer<typeof endpointConfigSchema>;
+
+/** rpx.toml as a whole: the settings, and where the code is. */
+export const projectFileSchema = endpointConfigSchema.extend({
+  name: z.string().regex(NAME_PATTERN).optional(),
+  handler: z.string().optional(),
+  python: z.string().optional(),
+});
+
+export type ProjectFile = z.infer<typeof projectFileSchema>;
+
+/** Where a release's code is: a folder that the daemon can read (rpx dev), or a tar sent before. */
+export const sourceSchema = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("folder"), path: z.string() }),
+  z.strictObject({ kind: z.literal("bundle"), digest: z.string().regex(/^[0-9a-f]{64}$/) }),
+]);
+
+const code = {
+  source: sourceSchema,
+  /** Path of the handler inside the source. */
+  handler: z.string(),
+  /** Interpreter to use instead of looking for one. */
+  python: z.string().optional(),
+};
+
+export const createEndpointSchema = z.strictObject({
+  name: z.string().regex(NAME_PATTERN),
+  id: z.string().regex(ENDPOINT_ID_PATTERN).optional(),
+  config: endpointConfigSchema,
+  ...code,
+});
+export type CreateEndpoint = z.infer<typeof createEndpointSchema>;
+
+/** A partial change: what is absent stays. `code` makes a new release. */
+export const updateEndpointSchema = z.strictObject({
+  name: z.string().regex(NAME_PATTERN).optional(),
+  config: endpointConfigSchema.optional(),
+  code: z.strictObject(code).optional(),
+});
+export type UpdateEndpoint = z.infer<typeof updateEndpointSchema>;
+
+/** An endpoint as lists and `endpoint get` show it: its settings under their rpx.toml names. */
+export const endpointSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  url: z.string().describe("Base of the job operations: ends in /v2/{id}"),
+  owner: z.string(),
+  /** ok, idle, scaling, throttled, degraded, paused. */
+  state: z.enum(["ok", "idle", "scaling", "throttled", "degraded", "paused"]),
+  reason: z.string(),
+  release: z.number(),
+  pool: z.string(),
+  isolation: z.enum(["none", "partial", "full"]),
+  handler: z.string(),
+  runtime: z.string(),
+  warnings: z.array(z.string()),
+  desiredWorkers: z.number(),
+  jobs: z.object({ inQueue: z.number(), inProgress: z.number(), completed: z.number(), failed: z.number() }),
+  workerCounts: z.object({
+    idle: z.number(),
+    initializing: z.number(),
+    running: z.number(),
+    throttled: z.number(),
+    unhealthy: z.number(),
+  }),
+  createdAt: z.string(),
+  config: endpointConfigSchema,
+});
+export type EndpointBody = z.infer<typeof endpointSchema>;

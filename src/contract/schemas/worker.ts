@@ -1,0 +1,31 @@
+import { z } from "zod";
+
+/** A worker as lists show it. `state` is RunPod's; `reason` is a sentence in every state. */
+export const workerSchema = z.object({
+  id: z.string(),
+  endpoint: z.string().describe("the endpoint's name"),
+  endpointId: z.string(),
+  state: z.enum(["initializing", "idle", "running", "throttled", "outdated", "unhealthy", "gone"]),
+  reason: z.string(),
+  release: z.number(),
+  pool: z.string(),
+  isolation: z.enum(["none", "partial", "full"]),
+  gpus: z.array(z.string()),
+  /** The pool's own name for it: a process id, a container id. */
+  container: z.string().nullable(),
+  jobIds: z.array(z.string()),
+  startedAt: z.string(),
+  endedAt: z.string().nullable(),
+});
+export type WorkerBody = z.infer<typeof workerSchema>;
+
+/** One line of a worker's output. `level` and `jobId` are read from the SDK's JSON lines where there are any. */
+export const logLineSchema = z.object({
+  ts: z.string(),
+  source: z.enum(["stdout", "stderr", "system"]),
+  level: z.string().nullable(),
+  workerId: z.string(),
+  jobId: z.string().nullable(),
+  line: z.string(),
+});
+export type LogLineBody = z.infer<typeof logLineSchema>;

@@ -1,0 +1,242 @@
+/**
+ * The records the daemon keeps. Times are integer milliseconds of the daemon's own clock (ports/clock.ts);
+ * fields that hold JSON text end in `Json` and are never parsed on the hot path.
+ */
+
+declare const brand: unique symbol;
+type Brand<Name extends string> = { readonly [brand]: Name };
+
+export type EndpointId = string & Brand<"EndpointId">;
+export type JobId = string & Brand<"JobId">;
+/** One incarnation of a worker: a worker id is used once, ever (INV-6). */
+export type WorkerId = string & Brand<"WorkerId">;
+export type KeyId = string & Brand<"KeyId">;
+
+// --- Jobs -----------------------------------------------------------------------------------------------
+
+/** Job states as on the wire (RunPod, job states). */
+export const JOB_STATES = [
+  "IN_QUEUE",
+  "IN_PROGRESS",
+  "COMPLETED",
+  "FAILED",
+  "CANCELLED",
+  "TIMED_OUT",
+] as const;
+export type JobState = (typeof JOB_STATES)[number];
+export type TerminalState = Exclude<JobState, "IN_QUEUE" | "IN_PROGRESS">;
+
+/** Why a job failed, for people and filters. `handler`: the handler's own error. */
+export type FailureKind =
+  | "handler"
+  | "worker_lost"
+  | "execution_timeout"
+  | "ttl"
+  | "invalid_result"
+  | "result_too_large"
+  | "stream_too_large";
+
+/** One delivery of a job to one worker. `startedAtMs` is null while a prefetched job waits behind another. */
+export type Lease = {
+  readonly workerId: WorkerId;
+  readonly takenAtMs: number;
+  readonly startedAtMs: number | null;
+};
+
+/** How a job ended. `delayMs` is the queue wait before the last attempt, `executionMs` pickup to finish. */
+export type JobEnd = {
+  readonly atMs: number;
+  readonly workerId: WorkerId | null;
+  readonly delayMs: number;
+  readonly executionMs: number;
+  readonly failure: FailureKind | null;
+  /** Until when clients can read the job; later `/v2` answers 404. */
+  readonly retainUntilMs: number;
+};
+
+/** What a job asks for, fixed at submission. */
+export type JobPolicy = {
+  readonly executionTimeoutMs: number;
+  /** Counted from submission, queue and run time together. */
+  readonly ttlMs: number;
+  /** Never triggers a scale-up; handed out after all others. */
+  readonly lowPriority: boolean;
+  /** Times that a handler's own error is tried again. */
+  readonly handlerRetries: number;
+  readonly retention: Retention;
+};
+
+/** How long a finished job's input and output stay readable, in ms, by how it ended. */
+export type Retention = { readonly completedMs: number; readonly failedMs: number };
+
+type JobBase = {
+  readonly id: JobId;
+  readonly endpointId: EndpointId;
+  /** Whose key submitted it. */
+  readonly owner: string;
+  /** Grows with each `/retry`; one terminal result per generation (INV-2). */
+  readonly generation: number;
+  /** Deliveries that count, in this generation. */
+  readonly attempts: number;
+  /** Every delivery ever: the fencing token that first-party workers echo. */
+  readonly deliveries: number;
+  readonly policy: JobPolicy;
+  readonly createdAtMs: number;
+  /** Start of the present wait, or of the wait before the present lease. */
+  readonly queuedAtMs: number;
+  readonly expiresAtMs: number;
+  readonly webhookUrl: string | null;
+};
+
+/** Not before `availableAtMs` is the job handed out (backoff of opt-in retries). */
+export type QueuedJob = JobBase & { readonly state: "IN_QUEUE"; readonly availableAtMs: number };
+export type RunningJob = JobBase & { readonly state: "IN_PROGRESS"; readonly lease: Lease };
+export type EndedJob = JobBase & { readonly state: TerminalState; readonly end: JobEnd };
+export type Job = QueuedJob | RunningJob | EndedJob;
+
+/** What the handler is given and what came back, as raw JSON text. */
+export type JobPayload = {
+  readonly inputJson: string;
+  /** Every other top-level member of the request as a JSON object text. */
+  readonly extrasJson: string;
+  /** Final output, or the latest progress value while the job runs. */
+  readonly outputJson: string | null;
+  readonly error: string | null;
+};
+
+// --- Endpoints and releases -----------------------------------------------------------------------------
+
+/** Settings that need no new release when they change, in the order of rpx.toml. */
+export type EndpointSettings = {
+  readonly workers: {
+    readonly min: number;
+    readonly max: number;
+    readonly idleTimeoutMs: number;
+    readonly flashboot: boolean;
+    readonly prefetch: number;
+  };
+  readonly scale: {
+    readonly by: "queue-delay" | "request-count";
+    /** Seconds for queue-delay, requests per worker for request-count. */
+    readonly threshold: number;
+    /** 0: no limit. */
+    readonly maxQueued: number;
+  };
+  readonly limits: {
+    readonly executionTimeoutMs: number;
+    readonly ttlMs: number;
+    readonly startTimeoutMs: number;
+    readonly retries: number;
+  };
+  readonly retention: { readonly asyncMs: number; readonly syncMs: number; readonly failedMs: number };
+  /** Names the secret that signs webhooks, or null. */
+  readonly webhookSecret: string | null;
+};
+
+/** Where a release's handler lies: the user's own folder (rpx dev) or an immutable copy in the data directory. */
+export type ReleaseSource =
+  | { readonly kind: "folder"; readonly path: string }
+  | { readonly kind: "bundle"; readonly digest: string };
+
+/** What a worker is made of: a change makes a new release. */
+export type ReleaseSpec = {
+  readonly pool: "process";
+  readonly source: ReleaseSource;
+  /** Path of the handler file inside the source. */
+  readonly handler: string;
+  /** Interpreter asked for, or null to look for one. */
+  readonly python: string | null;
+  readonly env: Readonly<Record<string, string>>;
+};
+
+export type Release = {
+  readonly endpointId: EndpointId;
+  readonly version: number;
+  readonly spec: ReleaseSpec;
+  readonly createdAtMs: number;
+};
+
+/** What the autoscaler wants and why; only the reconciler acts on it. */
+export type Desired = { readonly workers: number; readonly reason: string };
+
+export type Endpoint = {
+  readonly id: EndpointId;
+  readonly name: string;
+  readonly owner: string;
+  readonly settings: EndpointSettings;
+  readonly liveRelease: number;
+  readonly desired: Desired;
+  readonly createdAtMs: number;
+};
+
+/** Live counts of one endpoint, kept in the transactions that change them. */
+export type JobCounts = {
+  readonly inQueue: number;
+  readonly inProgress: number;
+  readonly completed: number;
+  readonly failed: number;
+  readonly cancelled: number;
+  readonly timedOut: number;
+  readonly retried: number;
+  readonly accepted: number;
+};
+
+// --- Workers --------------------------------------------------------------------------------------------
+
+/**
+ * Stored worker states. Shown ones are derived: a `ready` worker with a lease is running, one of an older release
+ * than the live one is outdated.
+ */
+export const WORKER_STATES = ["wanted", "starting", "ready", "parked", "draining", "failed", "gone"] as const;
+export type WorkerState = (typeof WORKER_STATES)[number];
+
+export type Worker = {
+  readonly id: WorkerId;
+  readonly endpointId: EndpointId;
+  readonly release: number;
+  readonly pool: "process";
+  readonly state: WorkerState;
+  /** A sentence, in every state. */
+  readonly reason: string;
+  readonly createdAtMs: number;
+  /** First take. */
+  readonly readyAtMs: number | null;
+  readonly endedAtMs: number | null;
+  /** The pool's own name for it: a process id. */
+  readonly handle: string | null;
+};
+
+// --- Keys -----------------------------------------------------------------------------------------------
+
+/** Scopes, each with the ones before it. */
+export const SCOPES = ["read", "run", "deploy", "admin"] as const;
+export type Scope = (typeof SCOPES)[number];
+
+export type Key = {
+  readonly id: KeyId;
+  readonly name: string;
+  readonly owner: string;
+  readonly scope: Scope;
+  /** Shared endpoints that this key may use beside its owner's. */
+  readonly endpointIds: readonly EndpointId[];
+  /** First characters, to tell keys apart in lists. */
+  readonly prefix: string;
+  readonly createdAtMs: number;
+  readonly lastUsedAtMs: number | null;
+  readonly revokedAtMs: number | null;
+};
+
+// --- Journal --------------------------------------------------------------------------------------------
+
+/** One state change, never with a payload. `seq` is the only event number there is. */
+export type JournalEvent = {
+  readonly seq: number;
+  readonly atMs: number;
+  readonly kind: string;
+  readonly endpointId: EndpointId | null;
+  readonly owner: string | null;
+  readonly jobId: JobId | null;
+  readonly workerId: WorkerId | null;
+  /** Small facts of the change: states, numbers, reasons. */
+  readonly data: Readonly<Record<string, string | number | boolean | null>>;
+};
