@@ -19,8 +19,11 @@ export type JsonValueText =
   | { readonly ok: true; readonly text: string }
   | { readonly ok: false; readonly reason: string };
 
+/** The highest of the four white space characters of JSON. */
+const SPACE = 0x20;
 const QUOTE = 0x22;
 const COMMA = 0x2c;
+const COLON = 0x3a;
 const BACKSLASH = 0x5c;
 const OPEN_ARRAY = 0x5b;
 const CLOSE_ARRAY = 0x5d;
@@ -208,11 +211,10 @@ export function escapeControls(jsonText: string): string {
  * survive. `indent`: spaces a level. Levels beyond {@link MAX_INDENT_LEVELS} are not indented further.
  */
 export function indentJson(jsonText: string, indent = 2): string {
-  const tokens = tokenize(jsonText);
   let output = "";
   let depth = 0;
   let previous = "";
-  for (const token of tokens) {
+  for (const token of tokenize(jsonText)) {
     const closes = token === "}" || token === "]";
     const opened = previous === "{" || previous === "[";
     if (closes) depth -= 1;
@@ -230,14 +232,33 @@ function lineBreak(depth: number, indent: number): string {
 
 /** The tokens of a valid JSON text, without the white space between them. */
 function* tokenize(text: string): Generator<string> {
-  const token = /[{}[\],:]|[^\s{}[\],:"]+|"/g;
-  for (let match = token.exec(text); match !== null; match = token.exec(text)) {
-    if (match[0] !== '"') {
-      yield match[0];
-      continue;
-    }
-    const end = stringEnd(text, match.index);
-    yield text.slice(match.index, end);
-    token.lastIndex = end;
+  let at = 0;
+  while (at < text.length) {
+    const end = tokenEnd(text, at);
+    if (text.charCodeAt(at) > SPACE) yield text.slice(at, end);
+    at = end;
   }
+}
+
+/** Index just after the token or the one white space character at `start`. */
+function tokenEnd(text: string, start: number): number {
+  const code = text.charCodeAt(start);
+  if (code === QUOTE) return stringEnd(text, start);
+  if (endsScalar(code)) return start + 1;
+  let end = start + 1;
+  while (end < text.length && !endsScalar(text.charCodeAt(end))) end += 1;
+  return end;
+}
+
+/** Whether a character ends a number, true, false or null. */
+function endsScalar(code: number): boolean {
+  return (
+    code <= SPACE ||
+    code === COMMA ||
+    code === COLON ||
+    code === OPEN_ARRAY ||
+    code === CLOSE_ARRAY ||
+    code === OPEN_OBJECT ||
+    code === CLOSE_OBJECT
+  );
 }
