@@ -156,8 +156,9 @@ export function elements(arrayText: string): string[] {
 }
 
 /**
- * Replaces the bare tokens NaN, Infinity and -Infinity by null, never inside strings: Python's json prints them and
- * no JSON parser takes them. The text need not be valid otherwise. Returns the same string when there is none.
+ * Replaces NaN, Infinity and -Infinity by null, never inside strings: Python's json prints them and no JSON parser takes
+ * them. Only a token of its own can become valid so: null beside another letter, digit or sign is as wrong as what it replaces.
+ * The text need not be valid otherwise. Returns the same string when there is none. Linear time.
  */
 export function repairNonFinite(text: string): string {
   if (!text.includes("NaN") && !text.includes("Infinity")) return text;
@@ -167,14 +168,10 @@ export function repairNonFinite(text: string): string {
     const quote = text.indexOf('"', at);
     const open = quote < 0 ? text.length : quote;
     const end = stringEnd(text, open);
-    parts.push(repairOutsideStrings(text.slice(at, open)), text.slice(open, end));
+    parts.push(text.slice(at, open).replace(/NaN|-?Infinity/g, "null"), text.slice(open, end));
     at = end;
   }
   return parts.join("");
-}
-
-function repairOutsideStrings(segment: string): string {
-  return segment.replace(/(?<![\w.+-])(?:NaN|-?Infinity)(?![\w.+-])/g, "null");
 }
 
 /** A JSON object from raw JSON texts by key. The texts are trusted to be valid. */

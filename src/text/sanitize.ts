@@ -4,12 +4,12 @@
  */
 
 /**
- * What is taken out, in this order: string sequences (OSC, DCS, APC, PM, SOS) with their body, ended or cut off at the end
- * of a line; CSI sequences; other escape sequences; single characters. Each alternative is deterministic, so the time is linear.
+ * What is taken out, in this order: string sequences (OSC, DCS, APC, PM, SOS) with their body up to the next control or the end of
+ * the line; CSI sequences; other escape sequences, among them what ends a string; single characters. No alternative backtracks.
  * Default_Ignorable_Code_Point covers zero-width characters, bidi controls, fillers, variation selectors and tags.
  */
 const STRING_SEQUENCE =
-  /(?:\u001b[\]PX^_]|[\u0090\u0098\u009d-\u009f])[^\n\r\u0007\u0018\u001a\u001b\u0080-\u009f]*(?:\u0007|\u001b\\|\u009c)?/;
+  /(?:\u001b[\]PX^_]|[\u0090\u0098\u009d-\u009f])[^\n\r\u0007\u0018\u001a\u001b\u0080-\u009f]*/;
 const CONTROL_SEQUENCE = /(?:\u001b\[|\u009b)[0-?]*[ -/]*[@-~]?/;
 const OTHER_ESCAPE = /\u001b[ -/]*[0-~]?/;
 const UNSAFE_CHARACTER =

@@ -86,6 +86,7 @@ const CORPUS: readonly (readonly [name: string, attack: string, left: string])[]
   ["hidden tags", "hi\u{e0001}\u{e0061}\u{e007f}", "hi"],
   ["hangul filler as a blank name", "\u3164\uffa0\u115f", ""],
   ["separators", "a\u2028b\u2029c", "abc"],
+  ["interlinear annotation", "a\ufff9b\ufffac\ufffb", "abc"],
   ["lone surrogates", "\ud83dx\ude00", "\ufffdx\ufffd"],
   [
     "surrogates that a removal would join",
