@@ -111,7 +111,6 @@ export type JobFilter = {
   readonly endpointId?: EndpointId;
   /** Only this owner's jobs. */
   readonly owner?: string;
-  /** Only jobs on these endpoints, or of `owner` (both given: either). */
   readonly states?: readonly JobState[];
   readonly workerId?: WorkerId;
   readonly idPrefix?: string;

@@ -1,17 +1,6 @@
-import type { EndpointId, ReleaseSpec, WorkerId } from "../core/model.ts";
+import type { BuiltRelease, EndpointId, ReleaseSpec, WorkerId } from "../core/model.ts";
 
-/** How to start a worker of a release: made once by the builder, kept with the release. */
-export type BuiltRelease = {
-  readonly file: string;
-  readonly args: readonly string[];
-  readonly cwd: string;
-  /** What the interpreter needs beside the protocol's variables (PATH, PYTHONPATH, NODE_OPTIONS). */
-  readonly env: Readonly<Record<string, string>>;
-  /** What was chosen, in words: "python 3.11.2 (/usr/bin/python3)". */
-  readonly runtime: string;
-  /** Things the user should know: a stand-in used, a limit that this pool cannot enforce. */
-  readonly warnings: readonly string[];
-};
+export type { BuiltRelease } from "../core/model.ts";
 
 /** Turns a release's source into something that starts at once. */
 export type ReleaseBuilder = {

@@ -1,0 +1,40 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { RpxError } from "../../contract/error.ts";
+
+export type Migration = { readonly version: number; readonly sql: string };
+
+/** What a database must be able to do to be migrated. */
+export type MigrationTarget = {
+  version(): number;
+  /** Runs the statements and records the number, in one transaction. */
+  apply(migration: Migration): void;
+  /** Called once before the first migration of a database that holds data. */
+  backUp(): void;
+};
+
+/** The numbered files of a folder (`0001_name.sql`), in order; a gap or a double number is a bug. */
+export function readMigrations(folder: string): Migration[] {
+  const names = readdirSync(folder)
+    .filter((name) => /^\d{4}_.*\.sql$/.test(name))
+    .sort();
+  return names.map((name, index) => {
+    const version = Number(name.slice(0, 4));
+    if (version !== index + 1) throw new Error(`migration ${name} should have number ${index + 1}`);
+    return { version, sql: readFileSync(join(folder, name), "utf8") };
+  });
+}
+
+/** Brings a database to the newest version; refuses one that is newer than this rpx (F-38). */
+export function migrate(target: MigrationTarget, migrations: readonly Migration[]): void {
+  const present = target.version();
+  if (present > migrations.length) {
+    throw new RpxError("conflict", "the data directory belongs to a newer rpx", {
+      why: `its schema is version ${present}, this rpx knows ${migrations.length}`,
+      hint: "start the newer rpx, or use another --data-dir",
+    });
+  }
+  const missing = migrations.slice(present);
+  if (present > 0 && missing.length > 0) target.backUp();
+  for (const migration of missing) target.apply(migration);
+}

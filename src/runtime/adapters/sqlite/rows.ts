@@ -1,0 +1,145 @@
+import type {
+  Endpoint,
+  EndpointId,
+  FailureKind,
+  Job,
+  JobId,
+  JobPolicy,
+  JobState,
+  JournalEvent,
+  Key,
+  Release,
+  TerminalState,
+  Worker,
+  WorkerId,
+} from "../../core/model.ts";
+
+/** A row as node:sqlite returns it. */
+export type Row = Record<string, unknown>;
+
+/** The job of a row of `jobs`. The columns of other states are null and stay out of the record. */
+export function jobOf(row: Row): Job {
+  const base = {
+    id: row.id as JobId,
+    endpointId: row.endpoint_id as EndpointId,
+    owner: row.owner as string,
+    generation: row.generation as number,
+    attempts: row.attempts as number,
+    deliveries: row.deliveries as number,
+    policy: JSON.parse(row.policy as string) as JobPolicy,
+    createdAtMs: row.created_at_ms as number,
+    queuedAtMs: row.queued_at_ms as number,
+    expiresAtMs: row.expires_at_ms as number,
+    webhookUrl: row.webhook_url as string | null,
+  };
+  const state = row.state as JobState;
+  if (state === "IN_QUEUE") return { ...base, state, availableAtMs: row.available_at_ms as number };
+  if (state === "IN_PROGRESS") {
+    const lease = {
+      workerId: row.worker_id as WorkerId,
+      takenAtMs: row.taken_at_ms as number,
+      startedAtMs: row.started_at_ms as number | null,
+    };
+    return { ...base, state, lease };
+  }
+  const end = {
+    atMs: row.ended_at_ms as number,
+    workerId: row.worker_id as WorkerId | null,
+    delayMs: row.delay_ms as number,
+    executionMs: row.execution_ms as number,
+    failure: row.failure as FailureKind | null,
+    retainUntilMs: row.retain_until_ms as number,
+  };
+  return { ...base, state: state as TerminalState, end };
+}
+
+/** The columns of `jobs` that a transition can change, by name. */
+export function jobColumns(job: Job): Record<string, string | number | null> {
+  const lease = job.state === "IN_PROGRESS" ? job.lease : null;
+  const end = "end" in job ? job.end : null;
+  const startedAtMs = lease?.startedAtMs ?? null;
+  return {
+    state: job.state,
+    generation: job.generation,
+    attempts: job.attempts,
+    deliveries: job.deliveries,
+    queued_at_ms: job.queuedAtMs,
+    expires_at_ms: job.expiresAtMs,
+    delayed: job.state === "IN_QUEUE" && job.availableAtMs > job.queuedAtMs ? 1 : 0,
+    available_at_ms: job.state === "IN_QUEUE" ? job.availableAtMs : null,
+    worker_id: lease?.workerId ?? end?.workerId ?? null,
+    taken_at_ms: lease?.takenAtMs ?? null,
+    started_at_ms: startedAtMs,
+    deadline_ms: startedAtMs === null ? null : startedAtMs + job.policy.executionTimeoutMs,
+    ended_at_ms: end?.atMs ?? null,
+    delay_ms: end?.delayMs ?? null,
+    execution_ms: end?.executionMs ?? null,
+    failure: end?.failure ?? null,
+    retain_until_ms: end?.retainUntilMs ?? null,
+  };
+}
+
+export function eventOf(row: Row): JournalEvent {
+  return {
+    seq: row.seq as number,
+    atMs: row.at_ms as number,
+    kind: row.kind as string,
+    endpointId: row.endpoint_id as EndpointId | null,
+    owner: row.owner as string | null,
+    jobId: row.job_id as JobId | null,
+    workerId: row.worker_id as WorkerId | null,
+    data: JSON.parse(row.data as string) as JournalEvent["data"],
+  };
+}
+
+export function endpointOf(row: Row): Endpoint {
+  return {
+    id: row.id as EndpointId,
+    name: row.name as string,
+    owner: row.owner as string,
+    settings: JSON.parse(row.settings as string) as Endpoint["settings"],
+    liveRelease: row.live_release as number,
+    desired: { workers: row.desired_workers as number, reason: row.desired_reason as string },
+    createdAtMs: row.created_at_ms as number,
+  };
+}
+
+export function releaseOf(row: Row): Release {
+  return {
+    endpointId: row.endpoint_id as EndpointId,
+    version: row.version as number,
+    spec: JSON.parse(row.spec as string) as Release["spec"],
+    built: JSON.parse(row.built as string) as Release["built"],
+    createdAtMs: row.created_at_ms as number,
+  };
+}
+
+export function workerOf(row: Row): Worker {
+  return {
+    id: row.id as WorkerId,
+    endpointId: row.endpoint_id as EndpointId,
+    release: row.release as number,
+    pool: row.pool as "process",
+    state: row.state as Worker["state"],
+    reason: row.reason as string,
+    createdAtMs: row.created_at_ms as number,
+    readyAtMs: row.ready_at_ms as number | null,
+    endedAtMs: row.ended_at_ms as number | null,
+    handle: row.handle as string | null,
+  };
+}
+
+export function keyOf(row: Row): Key & { digest: string } {
+  return {
+    id: row.id as Key["id"],
+    name: row.name as string,
+    owner: row.owner as string,
+    scope: row.scope as Key["scope"],
+    endpointIds: JSON.parse(row.endpoint_ids as string) as Key["endpointIds"],
+    prefix: row.prefix as string,
+    createdAtMs: row.created_at_ms as number,
+    lastUsedAtMs: row.last_used_at_ms as number | null,
+    revokedAtMs: row.revoked_at_ms as number | null,
+    digest: row.digest as string,
+  };
+}
