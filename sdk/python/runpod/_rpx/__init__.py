@@ -1,0 +1,1 @@
+"""How the worker works. Nothing here is for handlers to import."""
