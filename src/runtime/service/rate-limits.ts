@@ -1,4 +1,4 @@
-import type { JOB_ROUTES } from "../../contract/routes.ts";
+import type { Route } from "../../contract/routes.ts";
 import type { EndpointId, KeyId } from "../core/model.ts";
 import { admit, isIdle, leave, NO_REQUESTS, type RateLimit, type RateState } from "../core/rate-limit.ts";
 import type { Clock } from "../ports/clock.ts";
