@@ -1,0 +1,173 @@
+import { createHash } from "node:crypto";
+import { createReadStream, createWriteStream, type Stats } from "node:fs";
+import { lstat, mkdtemp, readdir, readFile, readlink, realpath, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, isAbsolute, join, resolve, sep } from "node:path";
+import { type Readable, Transform } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import ignore from "ignore";
+import { Pack } from "tar";
+import { RpxError } from "../contract/error.ts";
+import { formatSize } from "../text/size.ts";
+
+/** T-22: the most a folder may hold; the daemon refuses more too. */
+export const MAX_FOLDER_BYTES = 2_000_000_000;
+export const MAX_FOLDER_ENTRIES = 50_000;
+
+/**
+ * Left out unless .dockerignore takes them back with `!`: history, caches, and virtual environments, whose links lead to this
+ * machine's interpreter. node_modules stays: a Node handler runs with it.
+ */
+const DEFAULT_IGNORED = ["**/.git", "**/__pycache__", "**/*.pyc", "**/.venv", "**/.DS_Store"] as const;
+const IGNORE_FILE = ".dockerignore";
+
+/** A folder as a tar in a private file, which is gone after `dispose`. */
+export type PackedFolder = {
+  /** SHA-256 of the tar in hex. The same content gives the same digest, whenever and by whomever it was written. */
+  readonly digest: string;
+  readonly bytes: number;
+  open(): Readable;
+  dispose(): Promise<void>;
+};
+
+/**
+ * Packs a folder as Docker would send it: .dockerignore decides, links stay links. Throws RpxError `usage` for a link that
+ * leads out of the folder (T-21), for what is no file, folder or link, and `too_large` beyond the caps.
+ */
+export async function packFolder(folder: string): Promise<PackedFolder> {
+  const root = await realpath(folder);
+  const paths = await listFolder(root, await readIgnore(root));
+  const scratch = await mkdtemp(join(tmpdir(), "rpx-pack-"));
+  const dispose = (): Promise<void> => rm(scratch, { recursive: true, force: true });
+  const file = join(scratch, "folder.tar");
+  try {
+    const { digest, bytes } = await writeTar({ root, paths, file });
+    return { digest, bytes, open: () => createReadStream(file), dispose };
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+}
+
+async function writeTar(job: {
+  root: string;
+  paths: readonly string[];
+  file: string;
+}): Promise<{ digest: string; bytes: number }> {
+  const pack = new Pack({
+    cwd: job.root,
+    portable: true,
+    noDirRecurse: true,
+    mtime: new Date(0),
+    linkCache: noCache(),
+  });
+  const hash = createHash("sha256");
+  let bytes = 0;
+  const count = new Transform({
+    transform: (chunk: Buffer, _encoding, done) => {
+      hash.update(chunk);
+      bytes += chunk.length;
+      done(null, chunk);
+    },
+  });
+  const written = pipeline(pack, count, createWriteStream(job.file, { flags: "wx", mode: 0o600 }));
+  for (const path of job.paths) pack.write(path);
+  pack.end();
+  await written;
+  return { digest: hash.digest("hex"), bytes };
+}
+
+/** Two names of one file are two files in the tar: whether they share an inode is no content. */
+function noCache(): Map<`${number}:${number}`, string> {
+  const cache = new Map<`${number}:${number}`, string>();
+  cache.set = () => cache;
+  return cache;
+}
+
+/** Whether a path (relative, forward slashes) is left out, and whether a folder that is may hold something that is not. */
+type Ignore = { isIgnored(path: string): boolean; readonly mayTakeBack: boolean };
+
+/**
+ * .dockerignore as Docker reads it: every pattern starts at the root, the last one that fits a path or a folder above it
+ * decides. One matcher a line, because in the rules of git nothing below a left-out folder could be taken back.
+ */
+async function readIgnore(root: string): Promise<Ignore> {
+  const text = await readFile(join(root, IGNORE_FILE), "utf8").catch(() => "");
+  const lines = text.split(/\r?\n/).map((line) => line.trim());
+  const rules = [...DEFAULT_IGNORED, ...lines.filter((line) => line !== "" && !line.startsWith("#"))].map(
+    ignoreRule,
+  );
+  return {
+    isIgnored: (path) => rules.findLast((rule) => rule.matches(path))?.leavesOut ?? false,
+    mayTakeBack: rules.some((rule) => !rule.leavesOut),
+  };
+}
+
+function ignoreRule(line: string): { leavesOut: boolean; matches(path: string): boolean } {
+  const leavesOut = !line.startsWith("!");
+  const pattern = (leavesOut ? line : line.slice(1))
+    .trim()
+    .replace(/^(?:\.?\/)+/, "")
+    .replace(/\/+$/, "");
+  const matcher = ignore({ ignorecase: false }).add(`/${pattern}`);
+  return { leavesOut, matches: (path) => pattern !== "" && matcher.ignores(path) };
+}
+
+/** Every path to pack, sorted by code unit so that no locale or file system decides the order. */
+async function listFolder(root: string, ignored: Ignore): Promise<string[]> {
+  const paths: string[] = [];
+  let bytes = 0;
+  const visit = async (folder: string): Promise<void> => {
+    for (const name of (await readdir(join(root, folder))).sort()) {
+      const path = folder === "" ? name : `${folder}/${name}`;
+      const leftOut = ignored.isIgnored(path);
+      const entry = await lstat(join(root, path));
+      if (leftOut && !(entry.isDirectory() && ignored.mayTakeBack)) continue;
+      if (!leftOut) {
+        await checkEntry(root, path, entry);
+        paths.push(path);
+        bytes += entry.isFile() ? entry.size : 0;
+        checkCaps(root, { entries: paths.length, bytes });
+      }
+      if (entry.isDirectory()) await visit(path);
+    }
+  };
+  await visit("");
+  return paths.sort();
+}
+
+function checkCaps(root: string, { entries, bytes }: { entries: number; bytes: number }): void {
+  if (entries <= MAX_FOLDER_ENTRIES && bytes <= MAX_FOLDER_BYTES) return;
+  const most =
+    entries > MAX_FOLDER_ENTRIES
+      ? `${MAX_FOLDER_ENTRIES} files and folders`
+      : `${formatSize(MAX_FOLDER_BYTES)}`;
+  throw new RpxError("too_large", `${root} is too large to send`, {
+    why: `it holds more than ${most}`,
+    hint: `name what the handler does not need in ${IGNORE_FILE}`,
+  });
+}
+
+async function checkEntry(root: string, path: string, entry: Stats): Promise<void> {
+  if (entry.isFile() || entry.isDirectory()) return;
+  const refuse = (why: string): RpxError =>
+    new RpxError("usage", `cannot send ${join(root, path)}`, {
+      why,
+      hint: `remove it, or name it in ${IGNORE_FILE}`,
+    });
+  if (!entry.isSymbolicLink()) throw refuse("it is neither a file, a folder nor a link");
+  if (await leadsOut(root, path)) throw refuse("it is a link that leads out of the folder");
+}
+
+/** An absolute link leads out wherever the tar is unpacked. Checked as it is written and as the file system follows it. */
+async function leadsOut(root: string, path: string): Promise<boolean> {
+  const link = join(root, path);
+  const target = await readlink(link);
+  if (isAbsolute(target) || !isWithin(root, resolve(dirname(link), target))) return true;
+  const real = await realpath(link).catch(() => null);
+  return real !== null && !isWithin(root, real);
+}
+
+function isWithin(root: string, path: string): boolean {
+  return path === root || path.startsWith(root.endsWith(sep) ? root : root + sep);
+}
