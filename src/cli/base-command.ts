@@ -1,0 +1,78 @@
+import { Command, Flags } from "@oclif/core";
+import { type Client, createClient } from "../client/client.ts";
+import type { Send } from "../client/send.ts";
+import { createHttpSend } from "../client/send-http.ts";
+import { compareVersions } from "../client/version.ts";
+import { createInterrupt, type Interrupt } from "./interrupt.ts";
+import { printJson, printLine, talk } from "./output.ts";
+import { readSettings, type SettingFlags, type Settings } from "./settings.ts";
+
+/** A client and what it was made from. */
+export type Connection = { readonly client: Client; readonly settings: Settings };
+
+/**
+ * What all commands share: `--json`, the choice of a daemon, Ctrl-C. A command returns nothing: it prints its answer with
+ * {@link answer}, and throws RpxErrors, which `main` shows.
+ */
+export abstract class BaseCommand extends Command {
+  static override enableJsonFlag = true;
+  static override baseFlags = {
+    json: Flags.boolean({ summary: "Print the answer, or the error, as JSON", helpGroup: "GLOBAL" }),
+    url: Flags.string({
+      summary: "Address of the daemon (RPX_URL, RUNPOD_ENDPOINT_BASE_URL)",
+      helpGroup: "GLOBAL",
+      helpValue: "URL",
+    }),
+    context: Flags.string({
+      summary: "A daemon by its name (RPX_CONTEXT)",
+      helpGroup: "GLOBAL",
+      helpValue: "NAME",
+    }),
+    "data-dir": Flags.string({
+      summary: "Data directory of a daemon of this user (RPX_DATA_DIR)",
+      helpGroup: "GLOBAL",
+      helpValue: "DIR",
+    }),
+  };
+
+  private held: Interrupt | undefined;
+
+  /** Ctrl-C: the first stops what waits on its signal. */
+  protected get interrupt(): Interrupt {
+    this.held ??= createInterrupt();
+    return this.held;
+  }
+
+  /** Errors leave as they are; oclif would print them in its own way. */
+  protected override async catch(error: Error): Promise<void> {
+    throw error;
+  }
+
+  protected override async finally(_error: Error | undefined): Promise<void> {
+    this.held?.dispose();
+  }
+
+  /** A client of the daemon that the settings name, over Node's own HTTP. */
+  protected connect(flags: SettingFlags, wrapSend: (send: Send) => Send = (send) => send): Connection {
+    const settings = readSettings(flags);
+    const send = wrapSend(createHttpSend({ url: settings.url.value, key: settings.key.value }));
+    let isCompared = false;
+    const onVersion = (version: string): void => {
+      if (isCompared) return;
+      isCompared = true;
+      const warning = compareVersions(this.config.version, version);
+      if (warning !== null) talk(`warning: ${warning}`);
+    };
+    return { client: createClient({ send, onVersion, signal: this.interrupt.signal }), settings };
+  }
+
+  /** Prints the answer: the value with `--json`, else the text; an empty text prints nothing. */
+  protected answer(value: unknown, text: () => string): void {
+    if (this.jsonEnabled()) {
+      printJson(value);
+      return;
+    }
+    const shown = text();
+    if (shown !== "") printLine(shown);
+  }
+}

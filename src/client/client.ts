@@ -1,0 +1,254 @@
+import type { Readable } from "node:stream";
+import { RpxError } from "../contract/error.ts";
+import {
+  API_ROUTES,
+  JOB_ROUTES,
+  type Method,
+  type Route,
+  routePath,
+  VERSION_HEADER,
+} from "../contract/routes.ts";
+import type { CreatedKey, CreateKey, KeyBody, StatusBody } from "../contract/schemas/daemon.ts";
+import type { CreateEndpoint, EndpointBody, UpdateEndpoint } from "../contract/schemas/endpoint.ts";
+import type { EventBody, HealthBody, JobBody, JobDetail, JobRecord } from "../contract/schemas/job.ts";
+import type { LogLineBody, WorkerBody } from "../contract/schemas/worker.ts";
+import { elements } from "../text/json-text.ts";
+import type { FollowOptions } from "./events.ts";
+import {
+  type JobBodyText,
+  type JobDetailText,
+  type JobRecordText,
+  notOurs,
+  readJob,
+  readJobs,
+  readMembers,
+} from "./job-text.ts";
+import { expectSuccess, readLines, readText } from "./reply.ts";
+import { type Call, DEFAULT_SILENCE_MS, type Reply, type Send } from "./send.ts";
+
+/** `onVersion` gets the daemon's version of each answer, and may throw to refuse it. */
+export type ClientDeps = {
+  readonly send: Send;
+  readonly onVersion?: (version: string) => void;
+  /** Stops every call that is under way. */
+  readonly signal?: AbortSignal;
+};
+
+/** Which jobs: `status` as on the wire, `idPrefix` the beginning of an id, `before` a journal number or id to page on from. */
+export type JobQuery = {
+  readonly endpoint?: string | undefined;
+  readonly status?: string | undefined;
+  readonly worker?: string | undefined;
+  readonly idPrefix?: string | undefined;
+  readonly limit?: number | undefined;
+  readonly before?: string | undefined;
+};
+
+/** Which log lines: `since` and `until` are ISO times or ms, `tail` is how many old lines come first. */
+export type LogQuery = {
+  readonly follow?: boolean | undefined;
+  readonly tail?: number | undefined;
+  readonly since?: string | undefined;
+  readonly until?: string | undefined;
+  readonly job?: string | undefined;
+  readonly worker?: string | undefined;
+  readonly grep?: string | undefined;
+  readonly level?: string | undefined;
+  readonly source?: string | undefined;
+};
+
+/** One answer of /stream: raw JSON texts of the chunks since the last one. */
+export type StreamText = { readonly status: JobBody["status"]; readonly chunks: readonly string[] };
+
+type CallOptions = Pick<Call, "query" | "body" | "headers" | "silenceMs"> & {
+  readonly parameters?: Readonly<Record<string, string>>;
+  /** One of the route's methods; its first unless told. */
+  readonly method?: Method;
+};
+
+export type Client = ReturnType<typeof createClient>;
+
+/** The only way to the daemon: one method per route, each rejecting with an RpxError of the catalogue. */
+export function createClient(deps: ClientDeps) {
+  async function open(route: Route, options: CallOptions = {}): Promise<Reply> {
+    const { parameters, method, ...rest } = options;
+    const reply = await deps.send({
+      method: method ?? route.methods[0] ?? "GET",
+      path: routePath(route, parameters),
+      ...rest,
+      ...(deps.signal === undefined ? {} : { signal: deps.signal }),
+    });
+    const version = reply.headers[VERSION_HEADER];
+    if (typeof version === "string") deps.onVersion?.(version);
+    await expectSuccess(reply);
+    return reply;
+  }
+  async function text(route: Route, options?: CallOptions): Promise<string> {
+    return readText((await open(route, options)).body);
+  }
+  async function json<Body>(route: Route, options?: CallOptions): Promise<Body> {
+    const body = await text(route, options);
+    try {
+      return JSON.parse(body);
+    } catch {
+      throw notOurs("its body is no JSON");
+    }
+  }
+  /** For answers whose body says nothing new. */
+  async function done(route: Route, options?: CallOptions): Promise<void> {
+    await text(route, options);
+  }
+  async function* lines<Line>(route: Route, options: CallOptions): AsyncGenerator<Line> {
+    const reply = await open(route, options);
+    for await (const line of readLines(reply.body)) yield JSON.parse(line) as Line;
+  }
+
+  return {
+    /** Whether the daemon is ready. */
+    async healthz(): Promise<boolean> {
+      await done(API_ROUTES.healthz);
+      return true;
+    },
+    status: () => json<StatusBody>(API_ROUTES.status),
+
+    listEndpoints: () => json<EndpointBody[]>(API_ROUTES.listEndpoints),
+    createEndpoint: (request: CreateEndpoint) =>
+      json<EndpointBody>(API_ROUTES.createEndpoint, { body: JSON.stringify(request) }),
+    getEndpoint: (endpoint: string) =>
+      json<EndpointBody>(API_ROUTES.getEndpoint, { parameters: { endpoint } }),
+    updateEndpoint: (endpoint: string, change: UpdateEndpoint) =>
+      json<EndpointBody>(API_ROUTES.updateEndpoint, {
+        parameters: { endpoint },
+        body: JSON.stringify(change),
+      }),
+    deleteEndpoint: (endpoint: string) => done(API_ROUTES.deleteEndpoint, { parameters: { endpoint } }),
+    endpointLogs: (endpoint: string, query: LogQuery = {}): AsyncGenerator<LogLineBody> =>
+      lines(API_ROUTES.endpointLogs, { parameters: { endpoint }, ...logCall(query) }),
+
+    /** Whether the daemon has a bundle already. */
+    async hasBundle(digest: string): Promise<boolean> {
+      try {
+        await done(API_ROUTES.hasBundle, { parameters: { digest } });
+        return true;
+      } catch (error) {
+        if (error instanceof RpxError && error.code === "not_found") return false;
+        throw error;
+      }
+    },
+    /** Sends a bundle of `bytes` bytes whose SHA-256 is `digest`. */
+    putBundle: (digest: string, bundle: { readonly bytes: number; readonly content: Readable }) =>
+      done(API_ROUTES.putBundle, {
+        parameters: { digest },
+        body: bundle.content,
+        headers: { "content-type": "application/x-tar", "content-length": String(bundle.bytes) },
+        silenceMs: 0,
+      }),
+
+    listJobs: async (query: JobQuery = {}): Promise<JobRecordText[]> =>
+      readJobs<JobRecord>(await text(API_ROUTES.listJobs, { query: texts(query) })),
+    getJob: async (job: string): Promise<JobDetailText> =>
+      readJob<JobDetail>(await text(API_ROUTES.getJob, { parameters: { job } })),
+
+    listWorkers: (query: { readonly endpoint?: string | undefined } = {}) =>
+      json<WorkerBody[]>(API_ROUTES.listWorkers, { query: texts(query) }),
+    getWorker: (worker: string) => json<WorkerBody>(API_ROUTES.getWorker, { parameters: { worker } }),
+    workerLogs: (worker: string, query: LogQuery = {}): AsyncGenerator<LogLineBody> =>
+      lines(API_ROUTES.workerLogs, { parameters: { worker }, ...logCall(query) }),
+    stopWorker: (worker: string) => done(API_ROUTES.stopWorker, { parameters: { worker }, body: "{}" }),
+
+    listKeys: () => json<KeyBody[]>(API_ROUTES.listKeys),
+    createKey: (request: CreateKey) =>
+      json<CreatedKey>(API_ROUTES.createKey, { body: JSON.stringify(request) }),
+    revokeKey: (key: string) => done(API_ROUTES.revokeKey, { parameters: { key } }),
+
+    /** The journal as it grows, over broken connections. */
+    async *events(options: FollowOptions = {}): AsyncGenerator<EventBody> {
+      const { followEvents } = await import("./events.ts"); // its parser is no part of what a hot command loads
+      yield* followEvents(
+        deps.send,
+        deps.signal === undefined ? options : { signal: deps.signal, ...options },
+      );
+    },
+
+    /** Submits a job. `body` is the whole request as JSON text; `input` stands in it as it was written. */
+    run: async (endpoint: string, body: string, options: SubmitOptions = {}): Promise<JobBodyText> =>
+      readJob<JobBody>(
+        await text(JOB_ROUTES.run, { parameters: { endpoint }, body, ...submitHeaders(options) }),
+      ),
+    /** Submits a job and waits for its end up to `waitMs`. */
+    runSync: async (
+      endpoint: string,
+      body: string,
+      options: SubmitOptions & WaitOptions,
+    ): Promise<JobBodyText> =>
+      readJob<JobBody>(
+        await text(JOB_ROUTES.runSync, {
+          parameters: { endpoint },
+          body,
+          ...submitHeaders(options),
+          ...waitCall(options),
+        }),
+      ),
+    jobStatus: async (endpoint: string, job: string): Promise<JobBodyText> =>
+      readJob<JobBody>(await text(JOB_ROUTES.jobStatus, { parameters: { endpoint, job } })),
+    /** As status, after waiting for the end up to `waitMs`. */
+    jobStatusSync: async (endpoint: string, job: string, options: WaitOptions): Promise<JobBodyText> =>
+      readJob<JobBody>(
+        await text(JOB_ROUTES.jobStatusSync, { parameters: { endpoint, job }, ...waitCall(options) }),
+      ),
+    /** The chunks since the last call: each is handed out once. */
+    jobStream: async (endpoint: string, job: string, options: WaitOptions): Promise<StreamText> =>
+      readStream(
+        await text(JOB_ROUTES.jobStreamRead, { parameters: { endpoint, job }, ...waitCall(options) }),
+      ),
+    cancelJob: async (endpoint: string, job: string): Promise<JobBodyText> =>
+      readJob<JobBody>(await text(JOB_ROUTES.jobCancel, { parameters: { endpoint, job } })),
+    retryJob: async (endpoint: string, job: string): Promise<JobBodyText> =>
+      readJob<JobBody>(await text(JOB_ROUTES.jobRetry, { parameters: { endpoint, job } })),
+    purgeQueue: (endpoint: string) =>
+      json<{ removed: number; status: string }>(JOB_ROUTES.purgeQueue, { parameters: { endpoint } }),
+    health: (endpoint: string) => json<HealthBody>(JOB_ROUTES.health, { parameters: { endpoint } }),
+    requests: async (endpoint: string): Promise<string> =>
+      text(JOB_ROUTES.requests, { parameters: { endpoint } }),
+    endpointMetrics: (endpoint: string) =>
+      json<Record<string, unknown>>(JOB_ROUTES.endpointMetrics, { parameters: { endpoint } }),
+  };
+}
+
+/** `idempotencyKey`: a repeat with the same one gets the first job. */
+export type SubmitOptions = { readonly idempotencyKey?: string | undefined };
+/** `waitMs`: how long the daemon may hold the request; 1 s to 5 min. */
+export type WaitOptions = { readonly waitMs: number };
+
+function submitHeaders(options: SubmitOptions): Pick<Call, "headers"> {
+  return options.idempotencyKey === undefined
+    ? {}
+    : { headers: { "idempotency-key": options.idempotencyKey } };
+}
+
+function waitCall({ waitMs }: WaitOptions): Pick<Call, "query" | "silenceMs"> {
+  return { query: { wait: String(waitMs) }, silenceMs: waitMs + DEFAULT_SILENCE_MS };
+}
+
+function logCall(query: LogQuery): Pick<Call, "query" | "silenceMs"> {
+  return {
+    query: { ...texts(query), follow: query.follow ? "1" : undefined },
+    silenceMs: query.follow ? 0 : DEFAULT_SILENCE_MS,
+  };
+}
+
+/** A query as text; booleans are left to the caller. */
+function texts(query: Readonly<Record<string, unknown>>): Record<string, string | undefined> {
+  return Object.fromEntries(
+    Object.entries(query).map(([name, value]) => [name, value === undefined ? undefined : String(value)]),
+  );
+}
+
+function readStream(json: string): StreamText {
+  const members = readMembers(json);
+  const status: JobBody["status"] = JSON.parse(members.get("status") ?? "null");
+  const chunks = elements(members.get("stream") ?? "[]").map(
+    (item) => readMembers(item).get("output") ?? "null",
+  );
+  return { status, chunks };
+}
