@@ -43,7 +43,7 @@ export function createEvents({ store, clock }: { store: Pick<Store, "onCommit">;
     waits.set(jobId, waiting.add(wake));
     return () => {
       waiting.delete(wake);
-      if (waiting.size === 0) waits.delete(jobId);
+      if (waiting.size === 0 && waits.get(jobId) === waiting) waits.delete(jobId);
     };
   }
 

@@ -101,7 +101,14 @@ function quiet(): Promise<void> {
   return new Promise((resolve) => queueMicrotask(() => process.nextTick(resolve)));
 }
 
+/** Behind all that wake no later: a binary search, for simulations have thousands of sleepers. */
 function insert(sleepers: Sleeper[], sleeper: Sleeper): void {
-  const later = sleepers.findIndex((other) => other.wakeAtMs > sleeper.wakeAtMs);
-  sleepers.splice(later < 0 ? sleepers.length : later, 0, sleeper);
+  let low = 0;
+  let high = sleepers.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((sleepers[middle]?.wakeAtMs ?? 0) <= sleeper.wakeAtMs) low = middle + 1;
+    else high = middle;
+  }
+  sleepers.splice(low, 0, sleeper);
 }
