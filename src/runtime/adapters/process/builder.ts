@@ -70,7 +70,8 @@ export function createProcessBuilder(deps: ProcessBuilderDeps): ReleaseBuilder {
     const handler = await handlerPath(folder, spec.handler);
     const extension = path.extname(handler);
     const task: Build = { deps, virtualEnvs, folder, handler, spec, onLine, signal };
-    const built = extension === ".py" ? await buildPython(task) : await buildNode(task);
+    const made = extension === ".py" ? await buildPython(task) : await buildNode(task);
+    const built = { ...made, warnings: [...made.warnings, ...limitWarnings(spec)] };
     tell(folder, built, onLine);
     return built;
   }
@@ -137,6 +138,13 @@ async function buildPython(task: Build): Promise<BuiltRelease> {
     runtime: `python ${interpreter.version} (${executable})${sdk}`,
     warnings,
   };
+}
+
+/** A process has this user's share of the machine: nothing holds it to less. */
+function limitWarnings({ hardware }: ReleaseSpec): string[] {
+  const limits = hardware.limits ?? {};
+  const names = (["memory", "cpus", "pids", "shm", "disk"] as const).filter((n) => limits[n] !== undefined);
+  return names.length === 0 ? [] : [`the process pool does not enforce limits: ${names.join(", ")}`];
 }
 
 /** What activating a virtual environment sets: programs that a handler starts find it too. */

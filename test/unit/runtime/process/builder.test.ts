@@ -41,6 +41,7 @@ function spec(changes: Partial<ReleaseSpec> = {}): ReleaseSpec {
     source: { kind: "folder", path: folder },
     handler: "handler.py",
     python: null,
+    hardware: {},
     env: {},
     ...changes,
   };
@@ -88,6 +89,13 @@ describe("Node handlers", () => {
     const { built } = await build({ handler: "handler.js" });
     expect(built.warnings).toEqual(["package.json lists dependencies, but there is no node_modules folder"]);
   });
+});
+
+test("limits that nothing enforces are named", async () => {
+  writeFileSync(path.join(folder, "handler.js"), "");
+  const hardware = { limits: { memory: "8GiB", cpus: 2 } };
+  const { built } = await build({ handler: "handler.js", hardware });
+  expect(built.warnings).toEqual(["the process pool does not enforce limits: memory, cpus"]);
 });
 
 describe("what cannot be built", () => {
