@@ -96,7 +96,7 @@ function start() {
     process.exitCode = EXIT_USAGE;
     return;
   }
-  import(main.href).then((loaded) => loaded.main({ root, isDevelopment: false }));
+  void import(main.href).then((loaded) => loaded.main({ root, isDevelopment: false }));
 }
 
 if (process.argv[2] === "--version" || process.argv[2] === "-v") printVersion();

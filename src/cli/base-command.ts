@@ -5,6 +5,7 @@ import { createHttpSend } from "../client/send-http.ts";
 import { compareVersions } from "../client/version.ts";
 import { createInterrupt, type Interrupt } from "./interrupt.ts";
 import { printJson, printLine, talk } from "./output.ts";
+import { createProgress, type Progress } from "./progress.ts";
 import { readSettings, type SettingFlags, type Settings } from "./settings.ts";
 
 /** A client and what it was made from. */
@@ -36,6 +37,7 @@ export abstract class BaseCommand extends Command {
   };
 
   private held: Interrupt | undefined;
+  private progress: Progress | undefined;
 
   /** Ctrl-C: the first stops what waits on its signal. */
   protected get interrupt(): Interrupt {
@@ -49,7 +51,14 @@ export abstract class BaseCommand extends Command {
   }
 
   protected override async finally(_error: Error | undefined): Promise<void> {
+    this.progress?.done(); // before main shows an error
     this.held?.dispose();
+  }
+
+  /** Progress on stderr, which ends with the command. */
+  protected async openProgress(): Promise<Progress> {
+    this.progress ??= await createProgress({ isJson: this.jsonEnabled() });
+    return this.progress;
   }
 
   /** A client of the daemon that the settings name, over Node's own HTTP. */

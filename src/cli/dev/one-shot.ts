@@ -1,0 +1,55 @@
+import type { Client } from "../../client/client.ts";
+import type { JobBodyText } from "../../client/job-text.ts";
+import { exitCode, RpxError } from "../../contract/error.ts";
+import { sanitize, sanitizeLine } from "../../text/sanitize.ts";
+import { errorText, ShownError } from "../errors.ts";
+import { readFailure } from "../job-ending.ts";
+import { streamJob, type Waiting, waitForJob } from "../job-wait.ts";
+import { printJsonLine, printJsonText, printOutput, talk } from "../output.ts";
+
+/** The cancel of a job that is no longer waited for may take this long. */
+const CANCEL_LIMIT_MS = 2_000;
+
+export type OneShot = {
+  readonly client: Client;
+  /** A client that the user's Ctrl-C does not stop, for the cancel. */
+  readonly calm: (limitMs: number) => Client;
+  readonly endpoint: string;
+  /** The body of /run. */
+  readonly body: string;
+  readonly isStream: boolean;
+  readonly signal: AbortSignal;
+};
+
+/** Submits one job and waits for its end, printing chunks with `isStream`; a wait that is given up cancels the job. */
+export async function runOnce(shot: OneShot): Promise<JobBodyText> {
+  const { client, endpoint, signal } = shot;
+  const jobId = (await client.run(endpoint, shot.body)).fields.id;
+  const progress = { step: (text: string) => talk(sanitizeLine(text)), done: () => {} };
+  const waiting: Waiting = { client, endpointId: endpoint, jobId, progress, signal };
+  try {
+    if (shot.isStream) for await (const chunk of streamJob(waiting)) printJsonLine(chunk);
+    return await waitForJob(waiting);
+  } catch (error) {
+    await shot
+      .calm(CANCEL_LIMIT_MS)
+      .cancelJob(endpoint, jobId)
+      .catch(() => {});
+    throw error;
+  }
+}
+
+/** Prints a job's end: its output or, with `isJson`, its whole body; a failure on stderr, with exit code 7 by ShownError. */
+export function showEnd(
+  job: JobBodyText,
+  how: { readonly isJson: boolean; readonly isStream: boolean },
+): void {
+  const { status } = job.fields;
+  if (how.isJson) (how.isStream ? printJsonLine : printJsonText)(job.json);
+  else if (status === "COMPLETED") (how.isStream ? printJsonLine : printOutput)(job.output ?? "null");
+  if (status === "COMPLETED") return;
+  const { message, traceback } = readFailure(job.fields.error);
+  if (traceback !== null) talk(sanitize(traceback).trimEnd());
+  process.stderr.write(errorText(new RpxError("job_failed", `the job ended ${status}`, { why: message })));
+  throw new ShownError(exitCode("job_failed"));
+}

@@ -1,0 +1,63 @@
+import { basename } from "node:path";
+import { type Client, createClient } from "../../client/client.ts";
+import { createHttpSend } from "../../client/send-http.ts";
+import type { EndpointBody } from "../../contract/schemas/endpoint.ts";
+import { type Project, unenforcedBy } from "../../project/load.ts";
+import { endpointNameFrom } from "../../project/name.ts";
+import { sanitizeLine } from "../../text/sanitize.ts";
+import { talk } from "../output.ts";
+import { type DevDaemon, startDevDaemon } from "./daemon.ts";
+import { deployFolder } from "./deploy.ts";
+import { devDataDir } from "./folder.ts";
+import { followLogs, type LogFollower } from "./logs.ts";
+import { withPatience } from "./patience.ts";
+
+export type SessionOptions = {
+  readonly project: Project;
+  readonly port: number;
+  readonly python: string | undefined;
+  readonly isWarm: boolean;
+  readonly signal: AbortSignal;
+};
+
+/** A running daemon with the folder's endpoint on it and its workers' output on stderr. */
+export type Session = {
+  readonly daemon: DevDaemon;
+  readonly client: Client;
+  readonly endpoint: EndpointBody;
+  readonly logs: LogFollower;
+  /** A client that no Ctrl-C stops, each call at most so long. */
+  readonly calm: (limitMs: number) => Client;
+};
+
+/** Starts the daemon of a folder, runs `work` on it and stops everything again, whatever happens. */
+export async function withSession<Result>(
+  options: SessionOptions,
+  work: (session: Session) => Promise<Result>,
+): Promise<Result> {
+  const { project, signal } = options;
+  for (const warning of warningsOf(project)) talk(sanitizeLine(`warning: ${warning}`));
+  const dataDir = devDataDir(project.folder, process.env);
+  const since = new Date().toISOString();
+  const starting = startDevDaemon({ dataDir, port: options.port, python: options.python, signal });
+  const daemon = await withPatience(starting, async () => "the daemon to start");
+  try {
+    const send = createHttpSend({ url: daemon.url, key: daemon.key });
+    const client = createClient({ send, signal });
+    const calm = (limitMs: number): Client => createClient({ send, signal: AbortSignal.timeout(limitMs) });
+    const name = project.name ?? endpointNameFrom(basename(project.folder));
+    const deploying = deployFolder(client, project, { name, isWarm: options.isWarm });
+    const endpoint = await withPatience(deploying, async () => "the daemon to take the folder");
+    const logs = followLogs(client, endpoint.id, since);
+    const died = daemon.died.then((error) => Promise.reject(error));
+    return await Promise.race([work({ daemon, client, calm, endpoint, logs }), died]);
+  } finally {
+    await daemon.stop();
+  }
+}
+
+function warningsOf(project: Project): string[] {
+  const unenforced = unenforcedBy("process", project.config);
+  if (unenforced.length === 0) return [...project.warnings];
+  return [...project.warnings, `workers are processes: not enforced: ${unenforced.join(", ")}`];
+}

@@ -1,0 +1,103 @@
+import { RpxError } from "../../contract/error.ts";
+import type { EventBody } from "../../contract/schemas/job.ts";
+import type { WorkerBody } from "../../contract/schemas/worker.ts";
+import { readObject, spliceObject } from "../../text/json-text.ts";
+import { sanitizeLine } from "../../text/sanitize.ts";
+import { addContext, readContexts, removeContext } from "../contexts.ts";
+import { talk } from "../output.ts";
+import type { Session } from "./session.ts";
+import { reloadOnSave } from "./watch.ts";
+
+export type StayOptions = {
+  /** The path given to `rpx dev`, and the folder that it led to. */
+  readonly path: string;
+  readonly folder: string;
+  /** Text of test_input.json: what the printed request sends. */
+  readonly testInput: string | null;
+  readonly signal: AbortSignal;
+};
+
+/** Address of the operations of an endpoint, by its name. */
+export function endpointUrl({ daemon, endpoint }: Pick<Session, "daemon" | "endpoint">): string {
+  return `${daemon.url}/v2/${endpoint.name}`;
+}
+
+/** The context by which other terminals reach this session. */
+export function contextName({ endpoint }: Pick<Session, "endpoint">): string {
+  return `dev:${endpoint.name}`;
+}
+
+/** Runs until the signal fires: says where jobs go, reloads on save, and reports workers that do not start. */
+export async function stay(session: Session, options: StayOptions): Promise<void> {
+  const { client, endpoint } = session;
+  const { signal } = options;
+  await withContext(session, async () => {
+    greet(session, options);
+    const watched = { client, path: options.path, folder: options.folder, endpoint: endpoint.name, signal };
+    await Promise.all([reloadOnSave(watched), reportFailures(session, signal)]);
+  });
+}
+
+/** The context is there while `work` runs, and is removed if nobody has replaced it. */
+export async function withContext<Result>(session: Session, work: () => Promise<Result>): Promise<Result> {
+  const name = contextName(session);
+  const { url, key } = session.daemon;
+  await addContext(name, { url, key });
+  try {
+    return await work();
+  } finally {
+    if (readContexts().contexts[name]?.url === url) await removeContext(name);
+  }
+}
+
+function greet(session: Session, { testInput, folder }: StayOptions): void {
+  const { endpoint, daemon } = session;
+  const url = endpointUrl(session);
+  const body = shellQuoted(requestText(testInput));
+  talk(`${sanitizeLine(folder)} runs at ${url}`);
+  talk(
+    `curl -X POST ${url}/runsync -H 'Authorization: Bearer ${daemon.key}' -H 'Content-Type: application/json' -d ${body}`,
+  );
+  talk(`from another terminal: rpx job run ${endpoint.name} -i '{}' --context ${contextName(session)}`);
+  if (endpoint.jobs.inQueue > 0) talk(`${endpoint.jobs.inQueue} jobs wait from the last time`);
+  talk("workers are processes of your user, not isolated; Ctrl-C ends everything");
+}
+
+/** test_input.json on one line, without what only a local test has. */
+function requestText(testInput: string | null): string {
+  const read = testInput === null ? null : readObject(testInput, { maxDepth: 200 });
+  const input = read?.ok ? read.members.get("input") : undefined;
+  const line = input === undefined ? "{}" : sanitizeLine(input);
+  return spliceObject([["input", line]]);
+}
+
+function shellQuoted(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
+/** Says once of each worker that ended before it was ready why; its last lines were printed as they came. */
+async function reportFailures({ client, endpoint }: Session, signal: AbortSignal): Promise<void> {
+  const told = new Set<string>();
+  const look = async (): Promise<void> => {
+    for (const worker of await client.listWorkers({ endpoint: endpoint.id })) {
+      if (worker.state !== "unhealthy" || told.has(worker.id)) continue;
+      told.add(worker.id);
+      await showFailed(worker);
+    }
+  };
+  const showFailed = async ({ id, reason, release }: WorkerBody): Promise<void> => {
+    talk(
+      sanitizeLine(`the handler of release ${release} does not start: ${reason} (worker ${id.slice(0, 6)})`),
+    );
+  };
+  try {
+    for await (const event of client.events({ signal }))
+      if (concernsWorker(event)) await look().catch(() => {});
+  } catch (error) {
+    if (!signal.aborted && !(error instanceof RpxError)) throw error;
+  }
+}
+
+function concernsWorker(event: EventBody): boolean {
+  return event.workerId !== null && event.jobId === null;
+}

@@ -1,0 +1,189 @@
+import { execFile } from "node:child_process";
+import { statSync } from "node:fs";
+import { promisify } from "node:util";
+import { createClient } from "../client/client.ts";
+import { createHttpSend } from "../client/send-http.ts";
+import { type ErrorCode, RpxError } from "../contract/error.ts";
+import { readSettings, type SettingFlags, type Settings } from "./settings.ts";
+
+/** One thing that was looked at. `code` says with which error a broken one ends the command. */
+export type Check = {
+  readonly name: string;
+  readonly state: "ok" | "note" | "broken";
+  readonly detail: string;
+  readonly hint?: string;
+  readonly code?: ErrorCode;
+};
+
+/** A setting, its value (a key only by its beginning) and where it came from. */
+export type SettingRow = { readonly name: string; readonly value: string; readonly from: string };
+
+export type Diagnosis = { readonly checks: readonly Check[]; readonly settings: readonly SettingRow[] };
+
+/** The first Node with a SQLite that does not corrupt its log, and that SQLite. */
+const OLDEST_NODE = [24, 15] as const;
+const OLDEST_SQLITE = [3, 51, 3] as const;
+const DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock";
+/** Longest wait in ms for any one answer. */
+const PATIENCE_MS = 2_000;
+/** Characters of a key that may be shown: its kind and a beginning that identifies it. */
+const KEY_PREFIX_LENGTH = 9;
+
+/** Looks at what rpx needs, without changing anything. Never throws for what it finds. */
+export async function diagnose(
+  flags: SettingFlags,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<Diagnosis> {
+  const [settings, problem] = trySettings(flags, env);
+  const checks = [
+    checkNode(),
+    checkSqlite(),
+    await checkPython(),
+    await checkDocker(env),
+    ...(settings === null ? [] : [checkDataDir(settings), await checkDaemon(settings)]),
+    ...(problem === null ? [] : [problem]),
+  ];
+  return { checks, settings: settings === null ? [] : rows(settings) };
+}
+
+function trySettings(flags: SettingFlags, env: NodeJS.ProcessEnv): [Settings, null] | [null, Check] {
+  try {
+    return [readSettings(flags, env), null];
+  } catch (error) {
+    return [null, broken("settings", error)];
+  }
+}
+
+function broken(name: string, error: unknown): Check {
+  if (!(error instanceof RpxError)) throw error;
+  const detail = error.why === undefined ? error.message : `${error.message}: ${error.why}`;
+  return {
+    name,
+    state: "broken",
+    detail,
+    code: error.code,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+  };
+}
+
+function isAtLeast(version: string, oldest: readonly number[]): boolean {
+  const parts = version.replace(/^v/, "").split(".").map(Number);
+  const at = oldest.findIndex((number, index) => parts[index] !== number);
+  return at < 0 || (parts[at] ?? 0) > (oldest[at] ?? 0);
+}
+
+function checkNode(): Check {
+  const detail = `${process.version} (${process.execPath})`;
+  if (isAtLeast(process.version, OLDEST_NODE)) return { name: "node", state: "ok", detail };
+  return {
+    name: "node",
+    state: "broken",
+    detail,
+    code: "usage",
+    hint: `install Node ${OLDEST_NODE.join(".")} or newer`,
+  };
+}
+
+function checkSqlite(): Check {
+  const { DatabaseSync } = process.getBuiltinModule("node:sqlite");
+  const database = new DatabaseSync(":memory:");
+  const version = String(database.prepare("select sqlite_version() as version").get()?.version);
+  database.close();
+  if (isAtLeast(version, OLDEST_SQLITE)) return { name: "sqlite", state: "ok", detail: version };
+  const hint = `use a Node with SQLite ${OLDEST_SQLITE.join(".")} or newer: older ones can lose data`;
+  return { name: "sqlite", state: "broken", detail: version, code: "usage", hint };
+}
+
+async function checkPython(): Promise<Check> {
+  try {
+    const { stdout } = await promisify(execFile)("python3", ["--version"], { timeout: PATIENCE_MS });
+    return { name: "python3", state: "ok", detail: stdout.trim() };
+  } catch {
+    const hint = "install python3, or name an interpreter with --python";
+    return { name: "python3", state: "note", detail: "not found: Python handlers cannot run", hint };
+  }
+}
+
+const DOCKER_FAILURES: Readonly<Record<string, readonly [detail: string, hint: string]>> = {
+  ENOENT: ["there is no engine", "the process pool is used; install Docker for isolation"],
+  ECONNREFUSED: ["the engine does not run", "start it: systemctl start docker"],
+  EACCES: ["no permission on its socket", "add this user to the group docker, then log in again"],
+};
+
+async function checkDocker(env: NodeJS.ProcessEnv): Promise<Check> {
+  const host = env.DOCKER_HOST || DEFAULT_DOCKER_HOST;
+  if (!host.startsWith("unix://")) {
+    return { name: "docker", state: "note", detail: `${host}: only a local socket is looked at` };
+  }
+  const socketPath = host.slice("unix://".length);
+  const failure = await pingDocker(socketPath);
+  if (failure === null) return { name: "docker", state: "ok", detail: `answers at ${socketPath}` };
+  const [detail, hint] = DOCKER_FAILURES[failure] ?? [failure, "docker info says more"];
+  return { name: "docker", state: "note", detail: `${socketPath}: ${detail}`, hint };
+}
+
+/** Null when the engine answers, else the error code. */
+function pingDocker(socketPath: string): Promise<string | null> {
+  const { request } = process.getBuiltinModule("node:http");
+  return new Promise((resolve) => {
+    const ping = request({ socketPath, path: "/_ping", timeout: PATIENCE_MS }, (response) => {
+      response.resume();
+      resolve(response.statusCode === 200 ? null : `it answers ${response.statusCode}`);
+    });
+    ping.on("timeout", () => ping.destroy(new Error("it does not answer")));
+    ping.on("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+    ping.end();
+  });
+}
+
+function checkDataDir({ dataDir }: Settings): Check {
+  const name = "data directory";
+  const entry = statSync(dataDir.value, { throwIfNoEntry: false });
+  if (entry === undefined)
+    return { name, state: "note", detail: `${dataDir.value} does not exist yet`, hint: "rpx serve" };
+  const mode = (entry.mode & 0o777).toString(8).padStart(4, "0");
+  const detail = `${dataDir.value} (mode ${mode})`;
+  if ((entry.mode & 0o077) === 0) return { name, state: "ok", detail };
+  return {
+    name,
+    state: "broken",
+    detail,
+    code: "forbidden",
+    hint: `others can read it: chmod 700 ${dataDir.value}`,
+  };
+}
+
+async function checkDaemon({ url, key }: Settings): Promise<Check> {
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  const client = createClient({ send: createHttpSend({ url: url.value, key: key.value }), signal });
+  try {
+    const { version, pid, health } = await client.status();
+    return { name: "daemon", state: "ok", detail: `${url.value}: version ${version}, pid ${pid}, ${health}` };
+  } catch (error) {
+    if (signal.aborted) {
+      return { name: "daemon", state: "broken", code: "unreachable", detail: `${url.value} does not answer` };
+    }
+    const check = broken("daemon", error);
+    const isNone = check.code === "unreachable" && url.from === "default";
+    return isNone ? { ...check, state: "note", detail: `none runs at ${url.value}` } : check;
+  }
+}
+
+function rows(settings: Settings): SettingRow[] {
+  const key = settings.key.value;
+  return [
+    { name: "url", value: settings.url.value, from: settings.url.from },
+    {
+      name: "key",
+      value: key === undefined ? "none" : `${key.slice(0, KEY_PREFIX_LENGTH)}…`,
+      from: settings.key.from,
+    },
+    { name: "data directory", value: settings.dataDir.value, from: settings.dataDir.from },
+    {
+      name: "context",
+      value: settings.context ?? "none",
+      from: settings.context === null ? "default" : settings.url.from,
+    },
+    ...settings.notes.map((note) => ({ name: "note", value: note, from: "environment" })),
+  ];
+}
