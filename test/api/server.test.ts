@@ -728,6 +728,23 @@ describe("what becomes of a reply", () => {
     expect(await reply.fate).toBe("unsent");
   });
 
+  test("a reply whose connection is destroyed between its write and the word that it was written is unsent", async () => {
+    const reply = traced(json("{}"));
+    const jobTake: Handler<string> = async () => {
+      const socket = server.listener.accepted[0];
+      if (socket === undefined) throw new Error("no connection");
+      const uncork = socket.uncork.bind(socket);
+      socket.uncork = () => {
+        uncork();
+        socket.destroy();
+      };
+      return reply.answer;
+    };
+    const server = await serveWorkers({ jobTake });
+    await exchangeRaw(server.port, take);
+    expect([await reply.fate, reply.fates]).toEqual(["unsent", ["unsent"]]);
+  });
+
   test.each(["destroy", "resetAndDestroy"] as const)(
     "a reply whose reader goes away (%s) in the middle is unsent",
     async (how) => {
