@@ -1,7 +1,7 @@
 /** What a supervisor that was killed left running: written down while it lives, ended when the next one starts. */
 import { readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { readBootId, readStartTime, signalGroup } from "./process-identity.ts";
+import { isRunning, readBootId, readStartTime, readStat, signalGroup } from "./process-identity.ts";
 import type { LiveWorker } from "./workers.ts";
 
 /** How long the kernel may take to end what was killed, and how often we look. */
@@ -54,8 +54,8 @@ function isLiveWorker(value: LiveWorker): boolean {
 
 async function isStillThere(worker: LiveWorker): Promise<boolean> {
   const startTime = await readStartTime(worker.pid);
-  if (startTime === null) return hasOrphansOf(worker);
-  return startTime === worker.startTime;
+  if (startTime !== null && startTime !== worker.startTime) return false;
+  return (startTime !== null && isRunning(worker.pid)) || hasOrphansOf(worker);
 }
 
 /**
@@ -68,11 +68,10 @@ function hasOrphansOf(worker: LiveWorker): boolean {
 }
 
 function isOrphanOf(worker: LiveWorker, pid: string): boolean {
+  const [, , group, session] = readStat(pid) ?? [];
+  if (Number(group) !== worker.pid || Number(session) !== worker.pid) return false;
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const [, , group, session] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    const isInGroup = Number(group) === worker.pid && Number(session) === worker.pid;
-    return isInGroup && readFileSync(`/proc/${pid}/environ`, "utf8").includes(`=${worker.id}\0`);
+    return readFileSync(`/proc/${pid}/environ`, "utf8").includes(`=${worker.id}\0`);
   } catch {
     return false;
   }
@@ -80,6 +79,6 @@ function isOrphanOf(worker: LiveWorker, pid: string): boolean {
 
 async function untilGone(groups: readonly LiveWorker[]): Promise<void> {
   const deadlineMs = performance.now() + GONE_WAIT_MS;
-  while (performance.now() < deadlineMs && groups.some(({ pid }) => signalGroup(pid, 0)))
+  while (performance.now() < deadlineMs && groups.some(({ pid }) => isRunning(pid)))
     await sleep(GONE_POLL_MS);
 }

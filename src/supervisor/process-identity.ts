@@ -13,7 +13,18 @@ const run = promisify(execFile);
  * is no such process.
  */
 export async function readStartTime(pid: number): Promise<string | null> {
-  return process.platform === "linux" ? startTicks(pid) : await startDate(pid);
+  return process.platform === "linux" ? (readStat(pid)?.[START_TIME_FIELD] ?? null) : await startDate(pid);
+}
+
+/** Whether it still runs: one that ended and waits for its parent to look has a pid, but nothing else. */
+export function isRunning(pid: number): boolean {
+  if (process.platform === "linux") return !["Z", "X", undefined].includes(readStat(pid)?.[0]);
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** This boot of the machine: start ticks mean nothing after the next. Empty where start times are dates. */
@@ -25,11 +36,11 @@ export function readBootId(): string {
   }
 }
 
-function startTicks(pid: number): string | null {
+/** The fields of /proc/<pid>/stat behind the program's name, which may hold brackets and spaces: state, parent, group, session ... */
+export function readStat(pid: number | string): readonly string[] | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[START_TIME_FIELD] ?? null;
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   } catch {
     return null;
   }

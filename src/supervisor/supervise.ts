@@ -6,7 +6,7 @@ import type { Workers } from "./workers.ts";
 
 /** Before a crashed child is started again: doubled with each crash in a row, with up to a fifth more or less. */
 const FIRST_RESTART_MS = 50;
-const MAX_RESTART_MS = 5000;
+const MAX_RESTART_MS = 2000;
 /** A child that served this long ended a row of crashes. */
 const STEADY_MS = 1000;
 /** The old child may answer what it has begun for this long, then it is killed. */

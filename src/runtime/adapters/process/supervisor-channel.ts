@@ -1,5 +1,4 @@
 /** The daemon's side of the supervisor: both hosts over the IPC channel. */
-import type { Server as HttpServer } from "node:http";
 import type { Socket } from "node:net";
 import { RpxError } from "../../../contract/error.ts";
 import {
@@ -27,7 +26,7 @@ export type SupervisorChannel = {
   readonly socketHost: SocketHost;
   /** Stop admitting, wait within your grace, exit 0. Calls back at once when it was said before. */
   onDrain(callback: () => void): void;
-  /** A successor waits: finish the responses in flight, close idle connections, exit 0. No connection comes after it. */
+  /** A successor waits: finish the responses in flight (`HandedOverServer.finish`), exit 0. No connection comes after it. */
   onHandover(callback: () => void): void;
   /**
    * The daemon serves: connections come from now on, those that waited first. Until then an exit code of 2, 3, 4 or 6
@@ -74,19 +73,6 @@ export async function connectSupervisor(): Promise<SupervisorChannel> {
     onHandover: handover.onArrival,
     ready: () => send({ kind: "ready" }),
     bye: () => send({ kind: "bye" }),
-  };
-}
-
-/**
- * Lets an HTTP server that never listens serve handed-over sockets: returns what takes them. `listening` starts its
- * timer for `headersTimeout`, `requestTimeout` and idle connections; a client may close its sending half and still
- * gets its answer, as with a server that listens.
- */
-export function serveHandedOver(server: HttpServer): (socket: Socket) => void {
-  server.emit("listening");
-  return (socket) => {
-    socket.allowHalfOpen = true;
-    server.emit("connection", socket);
   };
 }
 
