@@ -22,9 +22,13 @@ export type LoadSample = {
 };
 
 /** What the next decision must know of the last ones. Kept in memory: losing it makes one step early. */
-export type ScalingState = { readonly raisedAtMs: number | null };
+export type ScalingState = {
+  readonly raisedAtMs: number | null;
+  /** What the last raise asked for: it stands while its workers are not in the sample yet. */
+  readonly raisedTo: number;
+};
 
-export const INITIAL_SCALING: ScalingState = { raisedAtMs: null };
+export const INITIAL_SCALING: ScalingState = { raisedAtMs: null, raisedTo: 0 };
 
 /** Why a number is wanted, as a word that stays the same while nothing changes (reasons count seconds). */
 export type ScalingRule =
@@ -61,6 +65,7 @@ type Wanted = { readonly workers: number; readonly rule: ScalingRule; readonly r
  * jobs can fill beside the workers that are starting already. By `request-count`: ceil((waiting + running) / threshold), at once.
  *
  * Down: workers above `min` that have been idle for the idle timeout may go; never while jobs wait, never one with a job.
+ * Whoever acts on it lets the longest idle go first: those are the ones that were counted.
  */
 export function decide(
   sample: LoadSample,
@@ -77,7 +82,8 @@ export function decide(
       : byRequestCount(sample, settings, nowMs);
   const bounded = withinBounds(wanted, min, max);
   const raised = bounded.workers > Math.max(sample.workers.up, min);
-  const nextState = raised ? { raisedAtMs: nowMs } : state;
+  // Restarted while the workers do not exist yet: the next step waits for this one.
+  const nextState = raised ? { raisedAtMs: nowMs, raisedTo: bounded.workers } : state;
   return decision(bounded, nextState, nextCheck(sample, settings, nextState, nowMs));
 }
 
@@ -100,7 +106,11 @@ function byQueueDelay(sample: LoadSample, settings: Settings, state: ScalingStat
     return keep(workers.up, "starting", `${over}, but ${count(workers.starting, "worker")} starting already`);
   }
   if (state.raisedAtMs !== null && nowMs - state.raisedAtMs < thresholdMs) {
-    return keep(workers.up, "pacing", `${over}, but a worker was added less than ${limit} ago`);
+    return keep(
+      Math.max(workers.up, state.raisedTo),
+      "pacing",
+      `${over}, but a worker was added less than ${limit} ago`,
+    );
   }
   const step = Math.min(workers.up, Math.ceil(unfilled / workers.perWorkerConcurrencyHint));
   return want(workers.up + step, "oldest_wait", over);

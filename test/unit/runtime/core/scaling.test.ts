@@ -105,7 +105,7 @@ describe("queue-delay", () => {
       "one step per interval",
       { inQueueNormal: 9, oldestWaitMs: 12_000, up: 2 },
       {},
-      { raisedAtMs: NOW_MS - 3_999 },
+      { raisedAtMs: NOW_MS - 3_999, raisedTo: 2 },
       2,
       "oldest wait 12.0 s > 4 s, but a worker was added less than 4 s ago: keeps 2",
     ],
@@ -113,7 +113,7 @@ describe("queue-delay", () => {
       "and the next one after it",
       { inQueueNormal: 9, oldestWaitMs: 12_000, up: 2 },
       { max: 10 },
-      { raisedAtMs: NOW_MS - 4_000 },
+      { raisedAtMs: NOW_MS - 4_000, raisedTo: 2 },
       4,
       "oldest wait 12.0 s > 4 s: wants 4",
     ],
@@ -173,6 +173,18 @@ describe("queue-delay", () => {
   });
 });
 
+test("a raise stands while its workers do not exist yet, and the next one waits for them", () => {
+  const waiting = load({ inQueueNormal: 20, oldestWaitMs: 12_000, up: 2 });
+  const limits = settings({ max: 10 });
+  const first = decide(waiting, limits, INITIAL_SCALING, NOW_MS);
+  const again = decide(waiting, limits, first.state, NOW_MS + 50);
+  expect([first.desired, again.desired]).toEqual([4, 4]);
+  const started = { ...waiting, workers: { ...waiting.workers, up: 4, starting: 2 } };
+  const paced = decide(started, limits, again.state, NOW_MS + 100);
+  expect(paced).toMatchObject({ desired: 4, rule: "pacing", nextCheckMs: NOW_MS + 4_050 });
+  expect(decide(started, limits, paced.state, NOW_MS + 4_050).desired).toBe(8);
+});
+
 describe("request-count", () => {
   const by = "request-count";
   test.each<[string, Load, Change, number, string]>([
@@ -224,7 +236,7 @@ describe("nextCheckMs", () => {
       "the pace allows the next step",
       { inQueueNormal: 9, oldestWaitMs: 9_000, up: 1 },
       {},
-      { raisedAtMs: NOW_MS - 1_000 },
+      { raisedAtMs: NOW_MS - 1_000, raisedTo: 1 },
       NOW_MS + 3_000,
     ],
     [
@@ -304,7 +316,7 @@ describe("always", () => {
   });
 });
 
-/** A fleet that follows every decision: workers take `startMs` to start and hold one job for `jobMs`. */
+/** A fleet that follows every decision, the longest idle worker going first: workers take `startMs` to start and hold one job for `jobMs`. */
 function runFleet(
   change: Change,
   options: { jobMs: number; startMs: number; arrivals: (ms: number) => number; forMs: number },
@@ -322,7 +334,11 @@ function runFleet(
       worker.freeAtMs = nowMs + options.jobMs;
     }
     const starting = workers.filter(({ readyAtMs }) => readyAtMs > nowMs).length;
-    const idle = workers.filter((worker) => Math.max(worker.readyAtMs, worker.freeAtMs) <= nowMs);
+    const idle = workers
+      .filter((worker) => Math.max(worker.readyAtMs, worker.freeAtMs) <= nowMs)
+      .sort(
+        (one, other) => Math.max(one.readyAtMs, one.freeAtMs) - Math.max(other.readyAtMs, other.freeAtMs),
+      );
     const step = decide(
       {
         inQueueNormal: waiting.length,
@@ -344,9 +360,9 @@ function runFleet(
     desired.push(step.desired);
     while (workers.length < step.desired) workers.push({ readyAtMs: nowMs + options.startMs, freeAtMs: 0 });
     while (workers.length > step.desired) {
-      const first = workers.find((worker) => idle.includes(worker));
-      expect(first, "a worker with a job had to go").toBeDefined();
-      workers.splice(first === undefined ? 0 : workers.indexOf(first), 1);
+      const [longest] = idle.splice(0, 1);
+      expect(longest, "a worker with a job had to go").toBeDefined();
+      workers.splice(longest === undefined ? 0 : workers.indexOf(longest), 1);
     }
   }
   return { desired, waiting: waiting.length };
@@ -365,7 +381,7 @@ describe("a fleet that follows", () => {
         const { desired, waiting } = runFleet(change, {
           ...rest,
           arrivals: (ms) => (ms === 0 ? burst : 0),
-          forMs: 30 * rest.jobMs + rest.startMs + change.idleTimeoutMs + 5_000,
+          forMs: 30 * (rest.jobMs + 250) + 3 * rest.startMs + change.idleTimeoutMs + 30_000,
         });
         expect(waiting).toBe(0);
         expect(desired.at(-1)).toBe(change.min);
@@ -383,9 +399,10 @@ describe("a fleet that follows", () => {
           { ...change, idleTimeoutMs: 60_000 },
           { ...rest, arrivals: (ms) => (ms % everyMs === 0 ? 1 : 0), forMs },
         );
-        const settled = desired.slice(desired.length / 2);
-        const turns = settled.filter((count, index) => index > 0 && count !== settled[index - 1]).length;
-        expect(turns).toBeLessThanOrEqual(2);
+        const steps = desired.map((count, index) => count - (desired[index - 1] ?? count));
+        const settled = steps.slice(steps.length / 2).filter((step) => step !== 0);
+        const turns = settled.filter((step, index) => step * (settled[index - 1] ?? step) < 0).length;
+        expect(turns).toBeLessThanOrEqual(1);
       }),
       { numRuns: 50 },
     );
