@@ -23,6 +23,8 @@ export type JobRoutesOptions = {
   readonly fleet: Pick<Store["fleet"], "workers">;
   readonly activity: Activity;
   readonly webhookGuard: () => Guard;
+  /** Aborts when the daemon hands over or stops: held replies are answered then. */
+  readonly closing: AbortSignal;
 };
 
 /** How long a /stream without `wait` is held: below the 10 s of the clients that give up first (wire 1.8). */
@@ -40,6 +42,7 @@ export function createJobRoutes(options: JobRoutesOptions): Record<JobRouteName,
     const found = endpoints.find(call.principal, call.params.endpoint ?? "");
     return { endpoint: found.endpoint, owner: found.owner };
   };
+  const waiting = (call: Call<Principal>) => AbortSignal.any([call.signal, options.closing]);
   const jobIdOf = (call: Call<Principal>) => (call.params.job ?? "") as JobId;
 
   async function run(call: Call<Principal>): Promise<Answer> {
@@ -56,7 +59,7 @@ export function createJobRoutes(options: JobRoutesOptions): Record<JobRouteName,
     const waitMs = readWaitMs(call.query, WAIT_RANGE_MS.default);
     const request = readRunRequest(call, "runsync", options.webhookGuard());
     const jobId = await jobs.submit(view, call.principal.owner, request);
-    return json(jobBody(await jobs.waitForEnd(view, jobId, waitMs, call.signal)));
+    return json(jobBody(await jobs.waitForEnd(view, jobId, waitMs, waiting(call))));
   }
 
   async function status(call: Call<Principal>): Promise<Answer> {
@@ -68,14 +71,14 @@ export function createJobRoutes(options: JobRoutesOptions): Record<JobRouteName,
 
   async function statusSync(call: Call<Principal>): Promise<Answer> {
     const waitMs = readWaitMs(call.query, WAIT_RANGE_MS.default);
-    return json(jobBody(await jobs.waitForEnd(visible(call), jobIdOf(call), waitMs, call.signal)));
+    return json(jobBody(await jobs.waitForEnd(visible(call), jobIdOf(call), waitMs, waiting(call))));
   }
 
   async function stream(call: Call<Principal>): Promise<Answer> {
     const view = visible(call);
     const jobId = jobIdOf(call);
     if (call.headers.accept?.includes("text/event-stream")) return streamEvents(view, jobId);
-    const page = await jobs.readStream(view, jobId, readWaitMs(call.query, STREAM_HOLD_MS), call.signal);
+    const page = await jobs.readStream(view, jobId, readWaitMs(call.query, STREAM_HOLD_MS), waiting(call));
     return {
       ...json(streamBody(page)),
       onUnsent: () => {
@@ -91,8 +94,9 @@ export function createJobRoutes(options: JobRoutesOptions): Record<JobRouteName,
       kind: "stream",
       contentType: "text/event-stream",
       write: async (sink) => {
-        for (;;) {
-          const page = await jobs.readStream(view, jobId, KEEP_ALIVE_MS, sink.closed);
+        const ended = AbortSignal.any([sink.closed, options.closing]);
+        while (!ended.aborted) {
+          const page = await jobs.readStream(view, jobId, KEEP_ALIVE_MS, ended);
           if (!(await writeChunks(sink, page.chunksJson)))
             return void (await jobs.rewindStream(jobId, page.cursor));
           if (page.chunksJson.length === 0 && isTerminal(page.state)) {

@@ -34,7 +34,8 @@ export function createWorkerRoutes(
 
   async function take(call: Call<WorkerPrincipal>, batch: number, asList: boolean): Promise<Answer> {
     const { workerId, endpointId } = call.principal;
-    const busy = call.query.get("job_in_progress") === "1";
+    // Only a plain 0 says that the worker holds nothing.
+    const busy = call.query.get("job_in_progress") !== "0";
     await workers.took(workerId);
     stops.observeTake(workerId, busy);
     const draining = !workers.mayTake(workerId);

@@ -1,3 +1,5 @@
+import type { EndpointConfig } from "../../contract/schemas/endpoint.ts";
+
 /**
  * The records the daemon keeps. Times are integer milliseconds of the daemon's own clock (ports/clock.ts);
  * fields that hold JSON text end in `Json` and are never parsed on the hot path.
@@ -138,6 +140,11 @@ export type ReleaseSource =
   | { readonly kind: "folder"; readonly path: string }
   | { readonly kind: "bundle"; readonly digest: string };
 
+/** What a worker asks of its machine. */
+export type Hardware = Pick<EndpointConfig, "gpu" | "volumes"> & {
+  readonly limits?: Pick<NonNullable<EndpointConfig["limits"]>, "memory" | "cpus" | "pids" | "shm" | "disk">;
+};
+
 /** What a worker is made of: a change makes a new release. */
 export type ReleaseSpec = {
   readonly pool: "process";
@@ -146,6 +153,8 @@ export type ReleaseSpec = {
   readonly handler: string;
   /** Interpreter asked for, or null to look for one. */
   readonly python: string | null;
+  /** Settings of the machine under it, as rpx.toml spells them: kept, and enforced where the pool can. */
+  readonly hardware: Hardware;
   readonly env: Readonly<Record<string, string>>;
 };
 

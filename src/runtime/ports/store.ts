@@ -35,8 +35,6 @@ export type Store = {
   newestTimeMs(): number;
   /** Calls back synchronously after each commit with its journal rows, in order; returns the unsubscriber. */
   onCommit(listener: (events: readonly JournalEvent[]) => void): () => void;
-  /** Bytes free for new jobs: false below the threshold, when new work must be refused (F-07). */
-  hasRoom(): boolean;
   /** Waits for the running commit, checkpoints and closes. */
   close(): Promise<void>;
 };
@@ -131,7 +129,8 @@ export type JobStore = {
   enqueue(submission: Submission, nowMs: number): Promise<Enqueued>;
   /**
    * Leases up to `max` jobs in queue order to a worker; the first `startable` of them start at once, the others are
-   * prefetched. Jobs whose time to live is over are expired on the way. Committed without a sync (design D3).
+   * prefetched. Jobs whose time to live is over are expired on the way; a worker that is not ready gets none, judged in
+   * the same transaction (F-42). Committed without a sync (design D3).
    */
   take(
     options: { endpointId: EndpointId; workerId: WorkerId; max: number; startable: number },
@@ -175,6 +174,8 @@ export type JobStore = {
   /** How long the ended job stays readable, counted from now. */
   setRetention(jobId: JobId, retainMs: number, nowMs: number): Promise<void>;
 
+  /** Whether chunks wait behind the job's cursor. */
+  hasChunks(jobId: JobId): boolean;
   find(jobId: JobId): Job | null;
   view(jobId: JobId): JobView | null;
   list(filter: JobFilter): readonly (Job & { readonly seq: number })[];
@@ -182,6 +183,8 @@ export type JobStore = {
   leases(workerId: WorkerId): readonly RunningJob[];
   counts(endpointId: EndpointId, owner: string | null): JobCounts;
   sample(endpointId: EndpointId): QueueSample;
+  /** Queued jobs whose backoff runs. */
+  delayed(endpointId: EndpointId): number;
   /** Jobs ahead of this one in its queue; counted up to `limit`. */
   ahead(jobId: JobId, limit: number): number;
   newestSeq(): number;
@@ -220,13 +223,17 @@ export type FleetStore = {
     change: { to: WorkerState; reason: string; handle?: string | null; revoke?: boolean },
     nowMs: number,
   ): Promise<boolean>;
+  /** Says anew why a worker is in the state it is in. Not synced, not journaled. */
+  setWorkerReason(id: WorkerId, reason: string): Promise<void>;
+  /** Deletes up to `limit` gone workers that ended before a time; returns how many. */
+  pruneWorkers(beforeMs: number, limit: number): Promise<number>;
   /** Workers that are not gone. */
   workers(): readonly Worker[];
   worker(id: WorkerId): Worker | null;
   /** Gone ones included, newest first. */
   listWorkers(filter: { endpointId?: EndpointId; limit: number }): readonly Worker[];
-  /** Token digests of the workers that are not gone or revoked. */
-  tokens(): readonly { readonly workerId: WorkerId; readonly tokenDigest: string }[];
+  /** A worker and the digest of its token, null once revoked. */
+  credential(id: WorkerId): { readonly worker: Worker; readonly tokenDigest: string | null } | null;
 };
 
 // --- Journal, outbox, keys ------------------------------------------------------------------------------
@@ -268,6 +275,8 @@ export type OutboxStore = {
     nowMs: number,
   ): Promise<void>;
   nextDueMs(): number | null;
+  /** Deletes up to `limit` settled entries whose last try was before a time; returns how many. */
+  prune(beforeMs: number, limit: number): Promise<number>;
 };
 
 export type KeyStore = {

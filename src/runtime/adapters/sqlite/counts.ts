@@ -55,7 +55,11 @@ export function createCounts(db: DatabaseSync): Counts {
       const key = `${endpointId}/${owner}`;
       let entry = pending.get(key);
       if (!entry) {
-        entry = { endpointId, owner, delta: Object.fromEntries(NAMES.map((each) => [each, 0])) as Record<Name, number> };
+        entry = {
+          endpointId,
+          owner,
+          delta: Object.fromEntries(NAMES.map((each) => [each, 0])) as Record<Name, number>,
+        };
         pending.set(key, entry);
       }
       entry.delta[name] += by;

@@ -15,7 +15,10 @@ export type Synchronous = "full" | "normal";
  */
 export function openDatabase(path: string): DatabaseSync {
   refuseOldSqlite();
-  const db = new DatabaseSync(path, { enableForeignKeyConstraints: true, enableDoubleQuotedStringLiterals: false });
+  const db = new DatabaseSync(path, {
+    enableForeignKeyConstraints: true,
+    enableDoubleQuotedStringLiterals: false,
+  });
   try {
     configure(db);
     checkIntegrity(db, path);
@@ -30,7 +33,8 @@ export function openDatabase(path: string): DatabaseSync {
 function refuseOldSqlite(): void {
   const found = process.versions.sqlite ?? "0.0.0";
   const parts = found.split(".").map(Number);
-  const difference = OLDEST_SQLITE.map((part, index) => (parts[index] ?? 0) - part).find((part) => part !== 0) ?? 0;
+  const difference =
+    OLDEST_SQLITE.map((part, index) => (parts[index] ?? 0) - part).find((part) => part !== 0) ?? 0;
   if (difference >= 0) return;
   throw new RpxError("usage", `SQLite ${found} is too old`, {
     why: "versions below 3.51.3 can corrupt a write-ahead log",

@@ -152,7 +152,8 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
   return {
     run: <T>(kind: OperationKind, work: () => T) =>
       new Promise<T>((resolve, reject) => {
-        if (closed || broken) return reject(new RpxError("unavailable", "the daemon is stopping", { retryAfterSeconds: 1 }));
+        if (closed || broken)
+          return reject(new RpxError("unavailable", "the daemon is stopping", { retryAfterSeconds: 1 }));
         waiting.push({ kind, work, resolve: resolve as (value: unknown) => void, reject });
         schedule();
       }),

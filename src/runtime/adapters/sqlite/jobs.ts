@@ -1,7 +1,16 @@
 import type { DatabaseSync } from "node:sqlite";
 import { isTerminal, type JobInput, next } from "../../core/job-machine.ts";
 import type { Job, JobCounts, JobId, JobState, RunningJob } from "../../core/model.ts";
-import type { Applied, Delivery, Enqueued, JobFilter, JobStore, LeaseRef, Result, Submission } from "../../ports/store.ts";
+import type {
+  Applied,
+  Delivery,
+  Enqueued,
+  JobFilter,
+  JobStore,
+  LeaseRef,
+  Result,
+  Submission,
+} from "../../ports/store.ts";
 import type { Counts } from "./counts.ts";
 import type { GroupCommit } from "./group-commit.ts";
 import type { JournalWriter } from "./journal.ts";
@@ -42,8 +51,23 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
      VALUES (?, ?, ?, 'IN_QUEUE', ?, 0, 0, ?, ?, ?, ?, ?, ?, 0, ?)`,
   );
   const COLUMNS = [
-    "state", "generation", "attempts", "deliveries", "queued_at_ms", "expires_at_ms", "delayed", "available_at_ms", "worker_id",
-    "taken_at_ms", "started_at_ms", "deadline_ms", "ended_at_ms", "delay_ms", "execution_ms", "failure", "retain_until_ms",
+    "state",
+    "generation",
+    "attempts",
+    "deliveries",
+    "queued_at_ms",
+    "expires_at_ms",
+    "delayed",
+    "available_at_ms",
+    "worker_id",
+    "taken_at_ms",
+    "started_at_ms",
+    "deadline_ms",
+    "ended_at_ms",
+    "delay_ms",
+    "execution_ms",
+    "failure",
+    "retain_until_ms",
   ] as const;
   // The guard: the row is still what the job table judged (INV-4).
   const updateJob = db.prepare(
@@ -54,6 +78,11 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
   const head = db.prepare(
     `SELECT * FROM jobs WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 ORDER BY low_priority, seq LIMIT ?`,
   );
+  // chunks_by_job: one look behind the cursor.
+  const unreadChunks = db.prepare(
+    "SELECT 1 FROM jobs JOIN chunks ON chunks.seq = jobs.seq AND chunks.id > jobs.stream_cursor WHERE jobs.id = ? LIMIT 1",
+  );
+  const workerReady = db.prepare("SELECT 1 FROM workers WHERE id = ? AND state = 'ready'");
   const oldestNormal = db.prepare(
     `SELECT queued_at_ms FROM jobs
      WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 AND low_priority = 0 ORDER BY seq LIMIT 1`,
@@ -64,7 +93,9 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
   const queuedLater = db.prepare(
     `SELECT count(*) AS n FROM jobs WHERE state = 'IN_QUEUE' AND delayed = 1 AND endpoint_id = ?`,
   );
-  const leased = db.prepare("SELECT * FROM jobs WHERE worker_id = ? AND state = 'IN_PROGRESS' ORDER BY taken_at_ms, seq");
+  const leased = db.prepare(
+    "SELECT * FROM jobs WHERE worker_id = ? AND state = 'IN_PROGRESS' ORDER BY taken_at_ms, seq",
+  );
   const expired = db.prepare(
     `SELECT * FROM jobs WHERE expires_at_ms <= ? AND state IN ('IN_QUEUE', 'IN_PROGRESS') ORDER BY expires_at_ms LIMIT ?`,
   );
@@ -89,11 +120,15 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
        SELECT 1 FROM jobs WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0
          AND (low_priority, seq) < (?, ?) LIMIT ?)`,
   );
-  const setRetainUntil = db.prepare("UPDATE jobs SET retain_until_ms = ? WHERE id = ? AND ended_at_ms IS NOT NULL");
+  const setRetainUntil = db.prepare(
+    "UPDATE jobs SET retain_until_ms = ? WHERE id = ? AND ended_at_ms IS NOT NULL",
+  );
   const readCursor = db.prepare("SELECT stream_cursor, stream_bytes FROM jobs WHERE seq = ?");
   const moveCursor = db.prepare("UPDATE jobs SET stream_cursor = ? WHERE seq = ?");
   const addStreamBytes = db.prepare("UPDATE jobs SET stream_bytes = stream_bytes + ? WHERE seq = ?");
-  const resetStream = db.prepare("UPDATE jobs SET stream_bytes = 0, stream_cursor = 0, has_payload = 1 WHERE seq = ?");
+  const resetStream = db.prepare(
+    "UPDATE jobs SET stream_bytes = 0, stream_cursor = 0, has_payload = 1 WHERE seq = ?",
+  );
   const insertOutbox = db.prepare(
     "INSERT INTO outbox (job_id, endpoint_id, generation, url, next_try_at_ms) VALUES (?, ?, ?, ?, ?)",
   );
@@ -117,11 +152,17 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
   );
   const payloads = createPayloads(db);
 
-  const storedOf = (row: Row | undefined): Stored | null => (row ? { seq: row.seq as number, job: jobOf(row) } : null);
+  const storedOf = (row: Row | undefined): Stored | null =>
+    row ? { seq: row.seq as number, job: jobOf(row) } : null;
   const load = (id: JobId): Stored | null => storedOf(byId.get(id));
 
   /** Applies an input to a stored job; null when the job table refuses. */
-  function transition(stored: Stored, input: JobInput, nowMs: number, facts: Record<string, string | number> = {}): Job | null {
+  function transition(
+    stored: Stored,
+    input: JobInput,
+    nowMs: number,
+    facts: Record<string, string | number> = {},
+  ): Job | null {
     const step = next(stored.job, input, nowMs);
     if (!step.ok) return null;
     const { seq, job: before } = stored;
@@ -134,7 +175,8 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
     if (isTerminal(step.job.state) && step.job.webhookUrl !== null) {
       insertOutbox.run(before.id, before.endpointId, step.job.generation, step.job.webhookUrl, nowMs);
     }
-    if (before.state === "IN_PROGRESS" && step.job.state !== "IN_PROGRESS") leaseEnded(seq, before, step.job, nowMs);
+    if (before.state === "IN_PROGRESS" && step.job.state !== "IN_PROGRESS")
+      leaseEnded(seq, before, step.job, nowMs);
     return step.job;
   }
 
@@ -148,8 +190,19 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
     if (repeated || input.kind === "retry") counts.add(endpointId, owner, "retried", 1);
   }
 
-  function journalStep(before: Job, after: Job, input: JobInput, facts: Record<string, string | number>, nowMs: number): void {
-    const workerId = after.state === "IN_PROGRESS" ? after.lease.workerId : before.state === "IN_PROGRESS" ? before.lease.workerId : null;
+  function journalStep(
+    before: Job,
+    after: Job,
+    input: JobInput,
+    facts: Record<string, string | number>,
+    nowMs: number,
+  ): void {
+    const workerId =
+      after.state === "IN_PROGRESS"
+        ? after.lease.workerId
+        : before.state === "IN_PROGRESS"
+          ? before.lease.workerId
+          : null;
     const terminal = isTerminal(after.state);
     journal.record({
       atMs: nowMs,
@@ -191,7 +244,10 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
 
   const superseded = (jobId: JobId): Applied => ({ ...NOT_APPLIED, job: load(jobId)?.job ?? null });
 
-  function enqueue({ job, payload, idempotency, maxQueued, maxOwnerQueued }: Submission, nowMs: number): Enqueued {
+  function enqueue(
+    { job, payload, idempotency, maxQueued, maxOwnerQueued }: Submission,
+    nowMs: number,
+  ): Enqueued {
     if (idempotency) {
       const seen = seenKey.get(idempotency.scope, idempotency.key, nowMs - IDEMPOTENCY_KEPT_MS);
       if (seen) {
@@ -199,7 +255,8 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
         return same ? { kind: "repeated", jobId: seen.job_id as JobId } : { kind: "key_conflict" };
       }
     }
-    if (maxQueued > 0 && counts.read(job.endpointId, null).inQueue >= maxQueued) return { kind: "endpoint_full" };
+    if (maxQueued > 0 && counts.read(job.endpointId, null).inQueue >= maxQueued)
+      return { kind: "endpoint_full" };
     if (maxOwnerQueued > 0 && counts.ownerQueued(job.owner) >= maxOwnerQueued) return { kind: "owner_full" };
     insertQueued(job, payload);
     if (idempotency) insertKey.run(idempotency.scope, idempotency.key, idempotency.bodyDigest, job.id, nowMs);
@@ -207,22 +264,52 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
   }
 
   function insertQueued(job: Submission["job"], payload: Submission["payload"]): void {
-    const { id, endpointId, owner, generation, policy, createdAtMs, queuedAtMs, expiresAtMs, webhookUrl, availableAtMs } = job;
+    const {
+      id,
+      endpointId,
+      owner,
+      generation,
+      policy,
+      createdAtMs,
+      queuedAtMs,
+      expiresAtMs,
+      webhookUrl,
+      availableAtMs,
+    } = job;
     const low = policy.lowPriority ? 1 : 0;
     const policyJson = JSON.stringify(policy);
     const row = insertJob.run(
-      id, endpointId, owner, generation, policyJson, low, createdAtMs, queuedAtMs, expiresAtMs, webhookUrl, availableAtMs,
+      id,
+      endpointId,
+      owner,
+      generation,
+      policyJson,
+      low,
+      createdAtMs,
+      queuedAtMs,
+      expiresAtMs,
+      webhookUrl,
+      availableAtMs,
     );
     payloads.insertInput(Number(row.lastInsertRowid), payload);
     counts.add(endpointId, owner, "inQueue", 1);
     counts.add(endpointId, owner, "accepted", 1);
     const data = { from: null, to: "IN_QUEUE", generation, attempts: 0 };
-    journal.record({ atMs: createdAtMs, kind: "job.submit", endpointId, owner, jobId: id, workerId: null, data });
+    journal.record({
+      atMs: createdAtMs,
+      kind: "job.submit",
+      endpointId,
+      owner,
+      jobId: id,
+      workerId: null,
+      data,
+    });
   }
 
   function take(options: Parameters<JobStore["take"]>[0], nowMs: number): Delivery[] {
     const { endpointId, workerId, max, startable } = options;
     const deliveries: Delivery[] = [];
+    if (!workerReady.get(workerId)) return deliveries;
     while (deliveries.length < max) {
       const rows = head.all(endpointId, max - deliveries.length);
       if (rows.length === 0) break;
@@ -232,7 +319,11 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
           transition(stored, { kind: "expire" }, nowMs);
           continue;
         }
-        const job = transition(stored, { kind: "take", workerId, started: deliveries.length < startable }, nowMs);
+        const job = transition(
+          stored,
+          { kind: "take", workerId, started: deliveries.length < startable },
+          nowMs,
+        );
         if (job?.state === "IN_PROGRESS") deliveries.push({ job, payload: payloads.readInput(stored.seq) });
       }
     }
@@ -244,11 +335,21 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
     if (!stored) return superseded(lease.jobId);
     const job = transition(stored, inputOf(result), nowMs);
     if (job?.state === "IN_QUEUE") payloads.dropResult(stored.seq);
-    else payloads.writeResult(stored.seq, "outputJson" in result ? result.outputJson : null, "error" in result ? result.error : null);
+    else
+      payloads.writeResult(
+        stored.seq,
+        "outputJson" in result ? result.outputJson : null,
+        "error" in result ? result.error : null,
+      );
     return { applied: true, job };
   }
 
-  function endWith(stored: Stored, input: JobInput, nowMs: number, facts: Record<string, string | number> = {}): Job | null {
+  function endWith(
+    stored: Stored,
+    input: JobInput,
+    nowMs: number,
+    facts: Record<string, string | number> = {},
+  ): Job | null {
     const job = transition(stored, input, nowMs, facts);
     if (!job) return null;
     if (job.state === "IN_QUEUE") payloads.dropResult(stored.seq);
@@ -286,7 +387,8 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
         const stored = held(lease);
         if (!stored) return { ...superseded(lease.jobId), tooLarge: false };
         const bytes = chunksJson.reduce((sum, chunk) => sum + Buffer.byteLength(chunk), 0);
-        if (Number(readCursor.get(stored.seq)?.stream_bytes) + bytes > maxBytes) return { applied: false, job: stored.job, tooLarge: true };
+        if (Number(readCursor.get(stored.seq)?.stream_bytes) + bytes > maxBytes)
+          return { applied: false, job: stored.job, tooLarge: true };
         for (const chunk of chunksJson) payloads.insertChunk(stored.seq, chunk);
         addStreamBytes.run(bytes, stored.seq);
         return { applied: true, job: stored.job, tooLarge: false };
@@ -341,7 +443,8 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
     purge: ({ endpointId, owner, upToSeq, limit }, nowMs) =>
       commit.run("essential", () => {
         const rows = purgeable.all(endpointId, upToSeq, owner, owner, limit) as Row[];
-        for (const row of rows) transition({ seq: row.seq as number, job: jobOf(row) }, { kind: "purge" }, nowMs);
+        for (const row of rows)
+          transition({ seq: row.seq as number, job: jobOf(row) }, { kind: "purge" }, nowMs);
         return rows.length;
       }),
     endOverdue: (nowMs, limit) => commit.run("essential", () => endOverdue(nowMs, limit)),
@@ -353,7 +456,15 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
           undelay.run(row.seq as number);
           const { endpointId, owner, id: jobId, generation, attempts } = job;
           const data = { from: null, to: "IN_QUEUE", generation, attempts };
-          journal.record({ atMs: nowMs, kind: "job.available", endpointId, owner, jobId, workerId: null, data });
+          journal.record({
+            atMs: nowMs,
+            kind: "job.available",
+            endpointId,
+            owner,
+            jobId,
+            workerId: null,
+            data,
+          });
         }
         return rows.length;
       }),
@@ -361,6 +472,7 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
       commit.run("unsynced", () => {
         setRetainUntil.run(nowMs + retainMs, jobId);
       }),
+    hasChunks: (jobId) => unreadChunks.get(jobId) !== undefined,
     find: (jobId) => load(jobId)?.job ?? null,
     view: (jobId) => {
       const stored = load(jobId);
@@ -374,8 +486,14 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
       const low = Number(queuedLow.get(endpointId)?.n);
       const later = inQueue > low ? Number(queuedLater.get(endpointId)?.n) : 0;
       const oldest = oldestNormal.get(endpointId)?.queued_at_ms;
-      return { inQueue, inQueueNormal: inQueue - low - later, inProgress, oldestQueuedAtMs: (oldest as number | undefined) ?? null };
+      return {
+        inQueue,
+        inQueueNormal: inQueue - low - later,
+        inProgress,
+        oldestQueuedAtMs: (oldest as number | undefined) ?? null,
+      };
     },
+    delayed: (endpointId) => Number(queuedLater.get(endpointId)?.n),
     ahead: (jobId, limit) => {
       const stored = load(jobId);
       if (stored?.job.state !== "IN_QUEUE") return 0;

@@ -26,7 +26,16 @@ export function createJournalWriter(db: DatabaseSync): JournalWriter {
     },
     record: ({ resultOf, ...event }) => {
       const { atMs, kind, endpointId, owner, jobId, workerId, data } = event;
-      const row = insert.run(atMs, kind, endpointId, owner, jobId, workerId, resultOf ?? null, JSON.stringify(data));
+      const row = insert.run(
+        atMs,
+        kind,
+        endpointId,
+        owner,
+        jobId,
+        workerId,
+        resultOf ?? null,
+        JSON.stringify(data),
+      );
       events.push({ seq: Number(row.lastInsertRowid), ...event });
     },
     written: () => events,
@@ -55,7 +64,7 @@ function readEvents(db: DatabaseSync, filter: JournalFilter): JournalEvent[] {
     values.push(filter.jobId);
   }
   if (filter.workerId) {
-    where.push("worker_id = ? AND job_id IS NULL");
+    where.push("worker_id = ?");
     values.push(filter.workerId);
   }
   if (filter.endpointId) {

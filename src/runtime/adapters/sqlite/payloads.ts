@@ -23,7 +23,10 @@ export function createPayloads(db: DatabaseSync) {
 
   const inputOf = (seq: number): Input => {
     const row = readInput.get(seq);
-    return { inputJson: (row?.input as string | undefined) ?? "null", extrasJson: (row?.extras as string | undefined) ?? "{}" };
+    return {
+      inputJson: (row?.input as string | undefined) ?? "null",
+      extrasJson: (row?.extras as string | undefined) ?? "{}",
+    };
   };
 
   return {
@@ -34,7 +37,11 @@ export function createPayloads(db: DatabaseSync) {
     readInput: inputOf,
     read: (seq: number): JobPayload => {
       const row = readResult.get(seq);
-      return { ...inputOf(seq), outputJson: (row?.output as string | null) ?? null, error: (row?.error as string | null) ?? null };
+      return {
+        ...inputOf(seq),
+        outputJson: (row?.output as string | null) ?? null,
+        error: (row?.error as string | null) ?? null,
+      };
     },
     writeResult: (seq: number, outputJson: string | null, error: string | null) => {
       writeResult.run(seq, outputJson, error);

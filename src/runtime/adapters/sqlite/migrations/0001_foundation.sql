@@ -126,7 +126,7 @@ CREATE TABLE journal (
   data TEXT NOT NULL
 ) STRICT;
 CREATE INDEX journal_by_job ON journal (job_id) WHERE job_id IS NOT NULL;
-CREATE INDEX journal_by_worker ON journal (worker_id) WHERE worker_id IS NOT NULL AND job_id IS NULL;
+CREATE INDEX journal_by_worker ON journal (worker_id) WHERE worker_id IS NOT NULL;
 -- The database's own proof of INV-2: one terminal row per job and generation.
 CREATE UNIQUE INDEX journal_one_result ON journal (result_of) WHERE result_of IS NOT NULL;
 

@@ -1,0 +1,73 @@
+import type { DatabaseSync } from "node:sqlite";
+import type { JournalEvent } from "../../core/model.ts";
+import type { Clock } from "../../ports/clock.ts";
+import type { Store } from "../../ports/store.ts";
+import { createCounts } from "./counts.ts";
+import type { Synchronous } from "./database.ts";
+import { createFleetStore } from "./fleet.ts";
+import { createGroupCommit } from "./group-commit.ts";
+import { createJobStore } from "./jobs.ts";
+import { createJournalStore, createJournalWriter } from "./journal.ts";
+import { createKeyStore } from "./keys.ts";
+import { createOutboxStore } from "./outbox.ts";
+
+export type SqliteStoreOptions = {
+  readonly db: DatabaseSync;
+  readonly clock: Clock;
+  /** A COMMIT failed: the process must end without answering anything more. */
+  readonly fatal: (error: unknown) => void;
+  /** Frees space on a full disk; false when there is nothing left to free. */
+  readonly makeRoom: () => boolean;
+  /** Only bench/ sets it: the price of durability is measured with `normal`. */
+  readonly durable?: Synchronous;
+};
+
+/** The durable state in one SQLite database. */
+export function createSqliteStore({
+  db,
+  clock,
+  fatal,
+  makeRoom,
+  durable = "full",
+}: SqliteStoreOptions): Store {
+  const journal = createJournalWriter(db);
+  const counts = createCounts(db);
+  const listeners = new Set<(events: readonly JournalEvent[]) => void>();
+  const commit = createGroupCommit({
+    db,
+    clock,
+    durable,
+    fatal,
+    makeRoom,
+    begin: () => {
+      journal.begin();
+      counts.begin();
+    },
+    beforeCommit: () => {
+      counts.flush();
+      return journal.written();
+    },
+    announce: (events) => {
+      if (events.length > 0) for (const listener of [...listeners]) listener(events);
+    },
+  });
+  const newestTime = db.prepare(
+    "SELECT max(at_ms) AS at FROM journal WHERE seq = (SELECT max(seq) FROM journal)",
+  );
+  return {
+    jobs: createJobStore({ db, commit, journal, counts }),
+    fleet: createFleetStore({ db, commit, journal }),
+    journal: createJournalStore(db, commit),
+    outbox: createOutboxStore({ db, commit, journal }),
+    keys: createKeyStore({ db, commit, journal }),
+    newestTimeMs: () => Number(newestTime.get()?.at ?? 0),
+    onCommit: (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    close: async () => {
+      await commit.close();
+      db.close();
+    },
+  };
+}

@@ -1,0 +1,161 @@
+/**
+ * The daemon child: composition root, and the only file that names adapters. It runs under the supervisor, which owns
+ * the sockets and the worker processes.
+ */
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { availableParallelism, totalmem } from "node:os";
+import { join } from "node:path";
+import pino, { type Logger } from "pino";
+import { exitCode, RpxError } from "../contract/error.ts";
+import { BALLAST_BYTES, createBallast, freeBytes } from "./adapters/files/ballast.ts";
+import { createBundles } from "./adapters/files/bundles.ts";
+import { openDataDir } from "./adapters/files/data-dir.ts";
+import { createLogStore } from "./adapters/files/log-store.ts";
+import { createProcessBuilder } from "./adapters/process/builder.ts";
+import { connectSupervisor, type SupervisorChannel } from "./adapters/process/supervisor-channel.ts";
+import { createProcessPool } from "./adapters/process/worker-pool.ts";
+import { openDatabase } from "./adapters/sqlite/database.ts";
+import { createSqliteStore } from "./adapters/sqlite/store.ts";
+import { createSystemClock } from "./adapters/system/clock.ts";
+import { createSystemRandom } from "./adapters/system/random.ts";
+import { createWebhookNet } from "./adapters/webhook/webhook-net.ts";
+import { type DaemonConfig, daemonConfigSchema } from "./config.ts";
+import { createDaemon, type Daemon } from "./daemon.ts";
+
+const PACKAGE_DIR = join(import.meta.dirname, "../..");
+/** A COMMIT failed: the supervisor starts a fresh child, which reads what is really there. */
+const EXIT_FAILED_COMMIT = 70;
+
+const version = (JSON.parse(readFileSync(join(PACKAGE_DIR, "package.json"), "utf8")) as { version: string }).version;
+
+async function main(): Promise<void> {
+  const channel = await connectSupervisor();
+  const config = daemonConfigSchema.parse(channel.config);
+  const log = pino({ level: config.logLevel }, pino.destination({ fd: 2, sync: true }));
+  const daemon = compose(config, channel, log);
+  const adminKey = await daemon.ensureAdmin();
+  if (adminKey !== null) writePrivately(join(config.dataDir, "admin-key"), `${adminKey}\n`);
+  const { url, workerUrl } = await daemon.start();
+  writePrivately(join(config.dataDir, "daemon.json"), describe(url, workerUrl));
+  channel.onDrain(() => end(daemon.drain(), config, log));
+  channel.onHandover(() => end(daemon.handOver(), null, log));
+  channel.ready();
+  announce(config, url, workerUrl);
+}
+
+function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger): Daemon {
+  openDataDir(config.dataDir);
+  const databasePath = join(config.dataDir, "rpx.db");
+  const ballast = createBallast({ dataDir: config.dataDir, bytes: BALLAST_BYTES });
+  const db = openDatabase(databasePath);
+  const newest = db.prepare("SELECT max(at_ms) AS at FROM journal").get();
+  const clock = createSystemClock({ newestStoredMs: Number(newest?.at ?? 0) });
+  const store = createSqliteStore({
+    db,
+    clock,
+    makeRoom: () => ballast.release() > 0,
+    fatal: (error) => {
+      log.fatal({ err: error }, "a commit failed: its outcome is unknown, restarting");
+      process.exit(EXIT_FAILED_COMMIT);
+    },
+  });
+  const bundles = createBundles({ dataDir: config.dataDir });
+  const logStore = createLogStore({ dataDir: config.dataDir, clock });
+  const { processHost, socketHost } = channel;
+  const daemon = createDaemon(config, {
+    store,
+    clock,
+    random: createSystemRandom(),
+    pool: createProcessPool({
+      host: processHost,
+      logs: logStore,
+      endpointOf: (workerId) => store.fleet.worker(workerId)?.endpointId ?? null,
+    }),
+    builder: createProcessBuilder({
+      dataDir: config.dataDir,
+      sdkDir: join(PACKAGE_DIR, "sdk"),
+      environment: process.env,
+      pathOfBundle: bundles.pathOf,
+      ...(config.python !== undefined && { python: config.python }),
+    }),
+    logStore,
+    webhookNet: createWebhookNet({ ownListeners: () => ownListeners(daemon) }),
+    sockets: socketHost,
+    bundles,
+    disk: {
+      freeBytes: () => freeBytes(config.dataDir),
+      databaseBytes: () => sizeOf(databasePath) + sizeOf(`${databasePath}-wal`),
+      holdBallast: ballast.hold,
+    },
+    host: { cpuCount: availableParallelism(), memoryGiB: Math.floor(totalmem() / 2 ** 30) },
+    log,
+    ...(config.tls && { tls: { cert: readFileSync(config.tls.certPath), key: readFileSync(config.tls.keyPath) } }),
+    version,
+    pid: process.pid,
+  });
+  return daemon;
+}
+
+/** Where webhooks never go, whatever the guard. */
+function ownListeners(daemon: Daemon) {
+  const bound = daemon.bound();
+  return bound ? [bound.client, bound.worker] : [];
+}
+
+function sizeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+/** Whole or not at all, and for this user alone. */
+function writePrivately(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+function describe(url: string, workerUrl: string): string {
+  return `${JSON.stringify({ pid: process.ppid, url, workerUrl, version, startedAt: new Date().toISOString() })}\n`;
+}
+
+function announce(config: DaemonConfig, url: string, workerUrl: string): void {
+  if (config.announce === "json") process.stdout.write(`${JSON.stringify({ ready: { url, workerUrl } })}\n`);
+  else process.stderr.write(`rpx ${version} ready at ${url} (workers at ${workerUrl}, data in ${config.dataDir})\n`);
+}
+
+/** `drained`: nobody follows, so the file that leads the CLI here goes too. */
+function end(closed: Promise<void>, drained: DaemonConfig | null, log: Logger): void {
+  closed.then(
+    () => {
+      if (drained) rmSync(join(drained.dataDir, "daemon.json"), { force: true });
+      process.exit(0);
+    },
+    (error: unknown) => {
+      log.fatal({ err: error }, "closing failed");
+      process.exit(1);
+    },
+  );
+}
+
+/** What happened, why, what next; then the exit code that the supervisor passes on. */
+function fail(error: unknown): never {
+  const known = asRpxError(error);
+  const lines = known
+    ? [`Error: ${known.message}`, known.why && `why: ${known.why}`, known.hint && `try: ${known.hint}`]
+    : [`Error: the daemon could not start`, `why: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`];
+  process.stderr.write(`${lines.filter(Boolean).join("\n")}\n`);
+  process.exit(known ? exitCode(known.code) : 1);
+}
+
+function asRpxError(error: unknown): RpxError | null {
+  if (error instanceof RpxError) return error;
+  const { code, port } = error as NodeJS.ErrnoException & { port?: number };
+  if (code === "EADDRINUSE") {
+    return new RpxError("conflict", `${port ? `port ${port}` : "the port"} is in use`, {
+      why: "another program listens there",
+      hint: "choose another with --port or --worker-port (0 takes a free one)",
+    });
+  }
+  if (code === "EACCES") return new RpxError("forbidden", (error as Error).message, { hint: "choose another port or data directory" });
+  return null;
+}
+
+main().catch(fail);

@@ -1,0 +1,266 @@
+import { createDispatch, type Waiter } from "../core/dispatch.ts";
+import type { EndpointId, JobId, RunningJob, WorkerId } from "../core/model.ts";
+import { readChunk, readReport } from "../core/result.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Random } from "../ports/random.ts";
+import type { Applied, Delivery, LeaseRef, Store } from "../ports/store.ts";
+import type { Events } from "./events.ts";
+
+/** How long a take is held: below the 30 s after which some SDKs give up (wire 2.4). */
+export const TAKE_HOLD_MS = 22_000;
+/** A lease younger than this when an idle take arrives may have crossed it on the way. */
+const CROSSING_MS = 1_000;
+/** Pause before a claim that failed or came back empty is tried again. */
+const CLAIM_RETRY_MS = 100;
+
+export type TakeRequest = {
+  readonly workerId: WorkerId;
+  readonly endpointId: EndpointId;
+  /** Jobs handed over at most, and how many of them start at once (the others are prefetched). */
+  readonly max: number;
+  readonly startable: number;
+  /** What the worker says of itself: false proves that it holds no job. */
+  readonly busy: boolean;
+  /** A worker that drains gets nothing, but its poll is held. */
+  readonly draining: boolean;
+  readonly signal: AbortSignal;
+};
+
+/** The worker's side of jobs: take, result, progress, chunk. */
+export type Deliveries = {
+  /** Holds until jobs are there; empty after the hold, at release or when the poll's socket closes. */
+  take(request: TakeRequest): Promise<readonly Delivery[]>;
+  /** Jobs without waiting: the fast path of first-party workers. */
+  takeNow(request: Omit<TakeRequest, "signal" | "busy">): Promise<readonly Delivery[]>;
+  /** Puts back deliveries whose reply did not leave: they do not count. */
+  giveBack(deliveries: readonly Delivery[]): Promise<void>;
+  /** Answers a worker's held takes with nothing, at once. */
+  release(workerId: WorkerId): void;
+  /** Answers every held take with nothing: this daemon hands over or stops. */
+  releaseAll(): void;
+  /** Records what a worker posted to job-done. `refresh`: the worker asks to be replaced. */
+  report(lease: LeaseRef, body: string): Promise<{ readonly applied: boolean; readonly ended: boolean; readonly refresh: boolean }>;
+  /** Records a result that is over the size limit. */
+  reportOversize(lease: LeaseRef, bytes: number): Promise<Applied>;
+  /** Records a chunk; a stream over its limit fails the job. */
+  chunk(lease: LeaseRef, body: string): Promise<Applied>;
+  /** Open polls, for tests and metrics. */
+  openTakes(endpointId: EndpointId): number;
+};
+
+export type DeliveriesOptions = {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly events: Events;
+  readonly maxStreamBytes: number;
+  readonly log: { warn(fields: object, message: string): void };
+};
+
+type OpenTake = Waiter & { readonly request: TakeRequest; readonly finish: (deliveries: readonly Delivery[]) => void; open: boolean };
+
+export function createDeliveries(options: DeliveriesOptions): Deliveries {
+  const { store, clock, random, events, log } = options;
+  const dispatch = createDispatch<OpenTake>();
+  const open = new Map<WorkerId, Set<OpenTake>>();
+  /** Workers that keep several takes open at once (SDK 1.6 and older): an idle take of theirs proves less. */
+  const parallel = new Set<WorkerId>();
+  const startedAtMs = clock.nowMs();
+
+  for (const { id } of store.fleet.endpoints()) seed(id);
+  events.subscribe((event) => {
+    const endpointId = dispatch.observe(event);
+    if (endpointId !== null) pump(endpointId);
+    if (event.kind === "worker.move" && event.workerId && event.data.to !== "ready") leave(event.workerId, event.data.to);
+  });
+
+  function seed(endpointId: EndpointId): void {
+    const { inQueue } = store.jobs.counts(endpointId, null);
+    dispatch.seed(endpointId, inQueue - store.jobs.delayed(endpointId));
+  }
+
+  function leave(workerId: WorkerId, state: unknown): void {
+    release(workerId);
+    if (state === "gone") parallel.delete(workerId);
+  }
+
+  function pump(endpointId: EndpointId): void {
+    for (const { waiter, count } of dispatch.match(endpointId)) {
+      claim(waiter, count).catch((error: unknown) => log.warn({ err: error }, "claim failed"));
+    }
+  }
+
+  async function claim(waiter: OpenTake, count: number): Promise<void> {
+    const { endpointId, workerId, startable } = waiter.request;
+    let deliveries: readonly Delivery[] = [];
+    try {
+      deliveries = await store.jobs.take({ endpointId, workerId, max: count, startable }, clock.nowMs());
+    } finally {
+      dispatch.settle(endpointId, count);
+    }
+    if (!waiter.open) await giveBack(deliveries);
+    else if (deliveries.length > 0) waiter.finish(deliveries);
+    else await offerAgain(waiter);
+    pump(endpointId);
+  }
+
+  async function offerAgain(waiter: OpenTake): Promise<void> {
+    await clock.sleep(CLAIM_RETRY_MS, waiter.request.signal);
+    if (waiter.open) dispatch.offer(waiter, "front");
+  }
+
+  function take(request: TakeRequest): Promise<readonly Delivery[]> {
+    if (!request.busy) settleLost(request).catch((error: unknown) => log.warn({ err: error }, "lost results not settled"));
+    return new Promise((resolve) => {
+      const timer = new AbortController();
+      const waiter: OpenTake = {
+        endpointId: request.endpointId,
+        wants: request.max,
+        request,
+        open: true,
+        finish: (deliveries) => {
+          waiter.open = false;
+          timer.abort();
+          request.signal.removeEventListener("abort", stop);
+          dispatch.withdraw(waiter);
+          forget(waiter);
+          resolve(deliveries);
+        },
+      };
+      const stop = () => waiter.open && waiter.finish([]);
+      request.signal.addEventListener("abort", stop, { once: true });
+      clock.sleep(TAKE_HOLD_MS, timer.signal).then(stop, stop);
+      remember(waiter);
+      if (request.signal.aborted) return stop();
+      if (request.draining) return;
+      dispatch.offer(waiter);
+      pump(request.endpointId);
+    });
+  }
+
+  function remember(waiter: OpenTake): void {
+    const takes = open.get(waiter.request.workerId) ?? new Set();
+    open.set(waiter.request.workerId, takes.add(waiter));
+    if (takes.size > 1) parallel.add(waiter.request.workerId);
+  }
+
+  function forget(waiter: OpenTake): void {
+    const takes = open.get(waiter.request.workerId);
+    takes?.delete(waiter);
+    if (takes?.size === 0) open.delete(waiter.request.workerId);
+  }
+
+  function release(workerId: WorkerId): void {
+    for (const waiter of [...(open.get(workerId) ?? [])]) waiter.finish([]);
+  }
+
+  /**
+   * A take that says "no job in progress" proves that the worker's leases are without a result (finding 6). Leases that
+   * may have crossed it on the way are judged a moment later, if the worker still says so by waiting.
+   */
+  async function settleLost(request: TakeRequest): Promise<void> {
+    const leases = store.jobs.leases(request.workerId);
+    if (leases.length === 0) return;
+    const arrivedAtMs = clock.nowMs();
+    const crossed = (job: RunningJob) => arrivedAtMs - job.lease.takenAtMs < CROSSING_MS;
+    for (const job of leases) if (!crossed(job)) await endLost(job, request.workerId);
+    const doubtful = leases.filter(crossed);
+    if (doubtful.length === 0 || parallel.has(request.workerId)) return;
+    await clock.sleep(CROSSING_MS, request.signal);
+    if (request.signal.aborted || parallel.has(request.workerId) || !stillWaits(request)) return;
+    for (const job of doubtful) await endLost(job, request.workerId);
+  }
+
+  function stillWaits(request: TakeRequest): boolean {
+    return [...(open.get(request.workerId) ?? [])].some((waiter) => waiter.request === request);
+  }
+
+  /** Counts against the job, unless the delivery is from before this daemon: then our own restart lost the post. */
+  async function endLost(job: RunningJob, workerId: WorkerId): Promise<void> {
+    const kind = job.lease.takenAtMs < startedAtMs ? "return" : "lose";
+    const lease = { jobId: job.id, workerId, delivery: job.deliveries };
+    const { applied } = await store.jobs.endLease(lease, kind, "its result did not arrive", clock.nowMs());
+    if (applied) log.warn({ jobId: job.id, workerId }, "result lost, job put back");
+  }
+
+  async function giveBack(deliveries: readonly Delivery[]): Promise<void> {
+    const nowMs = clock.nowMs();
+    await Promise.all(
+      deliveries.map(({ job }) => {
+        const lease = { jobId: job.id, workerId: job.lease.workerId, delivery: job.deliveries };
+        return store.jobs.endLease(lease, "return", "the worker's connection had closed", nowMs);
+      }),
+    );
+  }
+
+  async function report(lease: LeaseRef, body: string) {
+    const result = readReport(body);
+    const nowMs = clock.nowMs();
+    if (result.kind === "progress") {
+      const { applied } = await store.jobs.progress(lease, result.outputJson, nowMs);
+      if (applied) events.touchJob(lease.jobId);
+      return { applied, ended: false, refresh: false };
+    }
+    if (result.kind === "unreadable") {
+      const rejected = { kind: "rejected", failure: "invalid_result", error: `invalid_result: the result is ${result.reason}` } as const;
+      const { applied } = await store.jobs.finish(lease, rejected, nowMs);
+      return { applied, ended: true, refresh: false };
+    }
+    const ended = result.kind === "error" ? { ...result, retryDelayMs: retryDelayMs(lease.jobId) } : result;
+    const { applied } = await store.jobs.finish(lease, ended, nowMs);
+    return { applied, ended: true, refresh: result.refresh };
+  }
+
+  /** Backoff of opt-in retries: 15 + n^4 + rand(30)(n+1) seconds (reliability 3.5). */
+  function retryDelayMs(jobId: JobId): number {
+    const attempt = store.jobs.find(jobId)?.attempts ?? 1;
+    return Math.round(1_000 * (15 + (attempt - 1) ** 4 + 30 * random.fraction() * attempt));
+  }
+
+  function reportOversize(lease: LeaseRef, bytes: number): Promise<Applied> {
+    const error = `result_too_large: the result has ${bytes} bytes or more, the limit is 20 MB; store large files elsewhere and return their address`;
+    return store.jobs.finish(lease, { kind: "rejected", failure: "result_too_large", error }, clock.nowMs());
+  }
+
+  async function chunk(lease: LeaseRef, body: string): Promise<Applied> {
+    const parsed = readChunk(body);
+    if ("reason" in parsed) {
+      log.warn({ jobId: lease.jobId, reason: parsed.reason }, "chunk dropped");
+      return { applied: false, job: null };
+    }
+    const appended = await store.jobs.appendChunks(lease, [parsed.chunkJson], options.maxStreamBytes);
+    if (appended.tooLarge) {
+      const error = `stream_too_large: the job's chunks pass ${options.maxStreamBytes} bytes`;
+      return store.jobs.finish(lease, { kind: "rejected", failure: "stream_too_large", error }, clock.nowMs());
+    }
+    if (appended.applied) events.touchJob(lease.jobId);
+    return appended;
+  }
+
+  async function takeNow(request: Omit<TakeRequest, "signal" | "busy">): Promise<readonly Delivery[]> {
+    const { endpointId, workerId, startable } = request;
+    const count = Math.min(request.max, dispatch.unreserved(endpointId));
+    if (request.draining || count <= 0) return [];
+    dispatch.reserve(endpointId, count);
+    try {
+      return await store.jobs.take({ endpointId, workerId, max: count, startable }, clock.nowMs());
+    } finally {
+      dispatch.settle(endpointId, count);
+      pump(endpointId);
+    }
+  }
+
+  return {
+    take,
+    takeNow,
+    giveBack,
+    release,
+    releaseAll: () => {
+      for (const workerId of [...open.keys()]) release(workerId);
+    },
+    report,
+    reportOversize,
+    chunk,
+    openTakes: (endpointId) => dispatch.waiters(endpointId).length,
+  };
+}

@@ -1,0 +1,220 @@
+import { RpxError } from "../../contract/error.ts";
+import {
+  type CreateEndpoint,
+  type EndpointConfig,
+  RESERVED_NAMES,
+  type UpdateEndpoint,
+} from "../../contract/schemas/endpoint.ts";
+import type { Endpoint, EndpointId, Hardware, Release, ReleaseSpec } from "../core/model.ts";
+import { resolveSettings } from "../core/settings.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Random } from "../ports/random.ts";
+import type { Store } from "../ports/store.ts";
+import type { ReleaseBuilder } from "../ports/worker-pool.ts";
+import type { Events } from "./events.ts";
+
+/** Who asks, as far as endpoints care. */
+export type Caller = { readonly owner: string; readonly scope: string; readonly endpointIds: readonly EndpointId[] };
+
+/** An endpoint as one caller sees it: `owner` is null for all its jobs, else only that owner's exist. */
+export type VisibleEndpoint = { readonly endpoint: Endpoint; readonly owner: string | null };
+
+export type Endpoints = {
+  /** By id or name; one that the caller may not see is `not_found` like one that does not exist. */
+  find(caller: Caller, idOrName: string): VisibleEndpoint;
+  /** As `find`, for changes: only the owner's own. */
+  own(caller: Caller, idOrName: string): Endpoint;
+  list(caller: Caller): readonly VisibleEndpoint[];
+  byId(id: EndpointId): Endpoint | null;
+  /** Builds and stores; says each step of the build through `onLine`. */
+  create(caller: Caller, request: CreateEndpoint, onLine: (line: string) => void, signal: AbortSignal): Promise<Endpoint>;
+  update(
+    caller: Caller,
+    idOrName: string,
+    request: UpdateEndpoint,
+    onLine: (line: string) => void,
+    signal: AbortSignal,
+  ): Promise<Endpoint>;
+  /** Cancels its jobs and forgets it; the reconciler ends its workers. */
+  delete(caller: Caller, idOrName: string): Promise<void>;
+  liveRelease(endpoint: Endpoint): Release;
+};
+
+export type EndpointsOptions = {
+  readonly store: Pick<Store, "fleet" | "jobs">;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly events: Events;
+  readonly builder: ReleaseBuilder;
+};
+
+const ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz";
+const ID_LENGTH = 14;
+const CANCEL_BATCH = 500;
+
+export function createEndpoints({ store, clock, random, events, builder }: EndpointsOptions): Endpoints {
+  let byId = new Map<string, Endpoint>();
+  let byName = new Map<string, Endpoint>();
+  const reload = () => {
+    const all = store.fleet.endpoints();
+    byId = new Map(all.map((endpoint) => [endpoint.id, endpoint]));
+    byName = new Map(all.map((endpoint) => [endpoint.name, endpoint]));
+  };
+  reload();
+  events.subscribe(({ kind }) => {
+    if (kind.startsWith("endpoint.") || kind === "scaler.decide" || kind === "release.live") reload();
+  });
+
+  function find(caller: Caller, idOrName: string): VisibleEndpoint {
+    const endpoint = byId.get(idOrName) ?? byName.get(idOrName);
+    const visible = endpoint && see(caller, endpoint);
+    if (!visible) throw unknown(idOrName);
+    return visible;
+  }
+
+  function own(caller: Caller, idOrName: string): Endpoint {
+    const { endpoint, owner } = find(caller, idOrName);
+    if (owner !== null) throw new RpxError("forbidden", `endpoint "${endpoint.name}" belongs to somebody else`);
+    return endpoint;
+  }
+
+  async function create(caller: Caller, request: CreateEndpoint, onLine: (line: string) => void, signal: AbortSignal) {
+    refuseReserved(request.name, request.id);
+    if (byName.has(request.name)) throw taken(request.name);
+    const spec = specOf(caller, request, request.config);
+    const settings = resolveSettings(request.config);
+    const built = await builder.build(spec, onLine, signal);
+    const nowMs = clock.nowMs();
+    const id = (request.id ?? random.text(ID_LENGTH, ID_ALPHABET)) as EndpointId;
+    const endpoint: Endpoint = {
+      id,
+      name: request.name,
+      owner: caller.owner,
+      settings,
+      liveRelease: 1,
+      desired: { workers: 0, reason: "new" },
+      createdAtMs: nowMs,
+    };
+    const outcome = await store.fleet.createEndpoint(endpoint, { endpointId: id, version: 1, spec, built, createdAtMs: nowMs }, nowMs);
+    if (outcome === "name_taken") throw taken(request.name);
+    if (outcome === "id_taken") throw new RpxError("conflict", `the id "${id}" is in use`, { hint: "choose another --id" });
+    return endpoint;
+  }
+
+  async function update(
+    caller: Caller,
+    idOrName: string,
+    request: UpdateEndpoint,
+    onLine: (line: string) => void,
+    signal: AbortSignal,
+  ): Promise<Endpoint> {
+    const endpoint = own(caller, idOrName);
+    if (request.name !== undefined) refuseReserved(request.name);
+    const settings = resolveSettings(request.config ?? {}, endpoint.settings);
+    const before = liveRelease(endpoint);
+    const spec = changedSpec(caller, before.spec, request);
+    const nowMs = clock.nowMs();
+    const release = spec && {
+      endpointId: endpoint.id,
+      version: endpoint.liveRelease + 1,
+      spec,
+      built: await builder.build(spec, onLine, signal),
+      createdAtMs: nowMs,
+    };
+    const change = { settings, ...(request.name !== undefined && { name: request.name }), ...(release && { release }) };
+    const outcome = await store.fleet.updateEndpoint(endpoint.id, change, nowMs);
+    if (outcome === "missing") throw unknown(idOrName);
+    if (outcome === "name_taken") throw taken(request.name ?? endpoint.name);
+    return byId.get(endpoint.id) ?? endpoint;
+  }
+
+  async function remove(caller: Caller, idOrName: string): Promise<void> {
+    const endpoint = own(caller, idOrName);
+    await store.fleet.deleteEndpoint(endpoint.id, clock.nowMs());
+    const upToSeq = store.jobs.newestSeq();
+    const purge = { endpointId: endpoint.id, owner: null, upToSeq, limit: CANCEL_BATCH };
+    while ((await store.jobs.purge(purge, clock.nowMs())) === CANCEL_BATCH);
+    const running = () => store.jobs.list({ endpointId: endpoint.id, states: ["IN_QUEUE", "IN_PROGRESS"], limit: CANCEL_BATCH });
+    for (let jobs = running(); jobs.length > 0; jobs = running()) {
+      await Promise.all(jobs.map(({ id }) => store.jobs.cancel(id, clock.nowMs())));
+    }
+  }
+
+  function liveRelease(endpoint: Endpoint): Release {
+    const release = store.fleet.release(endpoint.id, endpoint.liveRelease);
+    if (!release) throw new Error(`endpoint ${endpoint.id} has no release ${endpoint.liveRelease}`);
+    return release;
+  }
+
+  return {
+    find,
+    own,
+    list: (caller) => [...byId.values()].flatMap((endpoint) => see(caller, endpoint) ?? []),
+    byId: (id) => byId.get(id) ?? null,
+    create,
+    update,
+    delete: remove,
+    liveRelease,
+  };
+}
+
+/** A key sees its owner's endpoints whole, shared ones with its owner's jobs alone, and no others. */
+function see(caller: Caller, endpoint: Endpoint): VisibleEndpoint | null {
+  if (caller.scope === "admin" || endpoint.owner === caller.owner) return { endpoint, owner: null };
+  return caller.endpointIds.includes(endpoint.id) ? { endpoint, owner: caller.owner } : null;
+}
+
+function specOf(caller: Caller, code: Pick<CreateEndpoint, "source" | "handler" | "python">, config: EndpointConfig): ReleaseSpec {
+  if (code.source.kind === "folder" && caller.scope !== "admin") {
+    throw new RpxError("forbidden", "only an admin key may run a folder of the daemon's machine in place", {
+      hint: "use `rpx endpoint create`, which sends a copy",
+    });
+  }
+  return {
+    pool: "process",
+    source: code.source,
+    handler: code.handler,
+    python: code.python ?? null,
+    hardware: hardwareOf(config),
+    env: config.env ?? {},
+  };
+}
+
+/** The next release's spec, or null when nothing that a worker is made of changes. */
+function changedSpec(caller: Caller, before: ReleaseSpec, request: UpdateEndpoint): ReleaseSpec | null {
+  const code = request.code ? specOf(caller, request.code, {}) : before;
+  const spec: ReleaseSpec = {
+    ...code,
+    hardware: { ...before.hardware, ...hardwareOf(request.config ?? {}) },
+    env: request.config?.env ?? before.env,
+  };
+  const inPlace = request.code?.source.kind === "folder";
+  return inPlace || JSON.stringify(spec) !== JSON.stringify(before) ? spec : null;
+}
+
+function hardwareOf({ gpu, volumes, limits = {} }: EndpointConfig): Hardware {
+  const { memory, cpus, pids, shm, disk } = limits;
+  const asked = Object.fromEntries(Object.entries({ memory, cpus, pids, shm, disk }).filter(([, value]) => value !== undefined));
+  return {
+    ...(gpu && { gpu }),
+    ...(volumes && { volumes }),
+    ...(Object.keys(asked).length > 0 && { limits: asked }),
+  };
+}
+
+function refuseReserved(name: string, id?: string): void {
+  const reserved = [name, id].find((text) => text !== undefined && RESERVED_NAMES.includes(text));
+  if (reserved === undefined) return;
+  throw new RpxError("bad_request", `"${reserved}" is reserved`, {
+    why: "RunPod's management API uses it as a path under /v2",
+    hint: "choose another name",
+  });
+}
+
+function taken(name: string): RpxError {
+  return new RpxError("conflict", `the name "${name}" is in use`, { hint: "choose another name, or update that endpoint" });
+}
+
+function unknown(idOrName: string): RpxError {
+  return new RpxError("not_found", `no endpoint "${idOrName}"`, { hint: "rpx endpoint list" });
+}

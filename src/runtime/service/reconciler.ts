@@ -1,0 +1,306 @@
+import type { Activity } from "../core/activity.ts";
+import { type CrashState, crashed, DEGRADED_FAILURES, NO_CRASHES } from "../core/crash-backoff.ts";
+import { type FleetAction, planFleet } from "../core/fleet-plan.ts";
+import { digestKey, KEY_ALPHABET, KEY_BODY_LENGTH, makeKey } from "../core/key-format.ts";
+import type { Endpoint, EndpointId, Worker, WorkerId } from "../core/model.ts";
+import { workerEnvironment } from "../core/worker-env.ts";
+import { createLoop } from "../loop.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Random } from "../ports/random.ts";
+import type { Store } from "../ports/store.ts";
+import type { WorkerExit, WorkerPool } from "../ports/worker-pool.ts";
+import type { Events } from "./events.ts";
+
+export type ReconcilerOptions = {
+  readonly store: Pick<Store, "jobs" | "fleet">;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly pool: WorkerPool;
+  readonly events: Events;
+  readonly activity: Activity;
+  /** Origin of the worker listener as workers reach it. */
+  readonly workerUrl: () => string;
+  readonly host: { readonly cpuCount: number; readonly memoryGiB: number };
+  readonly lastSeenMs: (workerId: WorkerId) => number;
+  /** Answers a worker's held polls at once, so that it notices that it is asked to end. */
+  readonly releasePolls: (workerId: WorkerId) => void;
+  readonly log: Log;
+};
+
+type Log = {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+};
+
+/** Makes the pool what the store wants. The only one that starts, stops and kills workers. */
+export type Reconciler = {
+  /** Compares rows and pool after a start: keeps what runs, ends what is left over, records what ended meanwhile. */
+  adopt(): Promise<void>;
+  start(): void;
+  nudge(): void;
+  /** Ends the loop; workers stay as they are. */
+  stop(): Promise<void>;
+  /** Revokes and kills one worker; its jobs go back to the queue and count. */
+  condemn(workerId: WorkerId, reason: string): void;
+  /** Drains one worker; another takes its place if it is wanted. */
+  drain(workerId: WorkerId, reason: string): Promise<void>;
+  /** Hands out nothing more, waits up to `graceMs` for running jobs, puts the others back uncounted, and ends the workers. */
+  shutDown(graceMs: number): Promise<void>;
+  /** Failed starts in a row and when the next start may be. */
+  crashState(endpointId: EndpointId): CrashState & { readonly degraded: boolean; readonly lastReason: string | null };
+};
+
+const MAX_PAUSE_MS = 5_000;
+const MIN_PAUSE_MS = 5;
+/** Workers started in one pass and endpoint: a large scale-up does not starve the others. */
+const START_BATCH = 16;
+/** While workers drain or back off, time alone changes what is to do. */
+const WATCH_MS = 250;
+const WORKER_ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz";
+const WORKER_ID_LENGTH = 20;
+/** A condemned worker that does not die is killed again after this long. */
+const KILL_AGAIN_MS = 5_000;
+
+export function createReconciler(options: ReconcilerOptions): Reconciler {
+  const { store, clock, random, pool, events, activity, log } = options;
+  const crashes = new Map<EndpointId, CrashState & { lastReason: string }>();
+  const stopAskedAtMs = new Map<WorkerId, number>();
+  const condemnedAtMs = new Map<WorkerId, number>();
+  let exits: WorkerExit[] = [];
+  let shuttingDown = false;
+
+  const loop = createLoop({ clock, tick, maxPauseMs: MAX_PAUSE_MS, minPauseMs: MIN_PAUSE_MS, log, name: "reconciler" });
+
+  pool.onExit((exit) => {
+    exits.push(exit);
+    loop.nudge();
+  });
+  events.subscribe(({ kind, endpointId }) => {
+    if (kind === "job.complete" && endpointId) crashes.delete(endpointId);
+    if (kind === "scaler.decide" || kind.startsWith("worker.") || kind.startsWith("endpoint.") || kind.startsWith("release.")) {
+      loop.nudge();
+    } else if (kind.startsWith("job.") && kind !== "job.submit" && kind !== "job.take") loop.nudge();
+  });
+
+  async function tick(): Promise<number | null> {
+    await settleExits();
+    if (shuttingDown) return null;
+    const workers = Map.groupBy(store.fleet.workers(), ({ endpointId }) => endpointId);
+    const endpoints = store.fleet.endpoints();
+    const known = new Set(endpoints.map(({ id }) => id));
+    for (const endpoint of endpoints) await reconcile(endpoint, workers.get(endpoint.id) ?? []);
+    for (const [endpointId, orphans] of workers) {
+      if (!known.has(endpointId)) for (const { id } of orphans) await condemnNow(id, "its endpoint was deleted");
+    }
+    const watching = [...workers.values()].flat().some(({ state }) => state === "draining" || state === "failed");
+    return watching ? WATCH_MS : null;
+  }
+
+  async function reconcile(endpoint: Endpoint, workers: readonly Worker[]): Promise<void> {
+    const nowMs = clock.nowMs();
+    const facts = {
+      desired: endpoint.desired.workers,
+      max: endpoint.settings.workers.max,
+      liveRelease: endpoint.liveRelease,
+      startTimeoutMs: endpoint.settings.limits.startTimeoutMs,
+      retryAtMs: crashes.get(endpoint.id)?.retryAtMs ?? 0,
+      workers: workers.map((worker) => ({
+        ...worker,
+        leases: activity.leases(worker.id),
+        idleSinceMs: activity.idleSinceMs(worker.id, worker.readyAtMs ?? worker.createdAtMs),
+        lastSeenMs: options.lastSeenMs(worker.id),
+        stopAskedAtMs: stopAskedAtMs.get(worker.id) ?? null,
+      })),
+    };
+    const actions = planFleet(facts, nowMs);
+    const startActions = actions.filter(({ kind }) => kind === "start").slice(0, START_BATCH);
+    for (const action of actions) if (action.kind !== "start") await perform(action);
+    await Promise.all(startActions.map(() => startWorker(endpoint)));
+    if (startActions.length === START_BATCH) loop.nudge();
+  }
+
+  async function perform(action: Exclude<FleetAction, { kind: "start" }>): Promise<void> {
+    const { workerId } = action;
+    switch (action.kind) {
+      case "drain":
+        return drain(workerId, action.reason);
+      case "stop":
+        return stopWorker(workerId);
+      case "condemn":
+        return condemnNow(workerId, action.reason);
+      case "clear":
+        await store.fleet.moveWorker(workerId, { to: "gone", reason: "its next try begins", revoke: true }, clock.nowMs());
+    }
+  }
+
+  async function startWorker(endpoint: Endpoint): Promise<void> {
+    const release = store.fleet.release(endpoint.id, endpoint.liveRelease);
+    if (!release) throw new Error(`endpoint ${endpoint.id} has no release ${endpoint.liveRelease}`);
+    const nowMs = clock.nowMs();
+    const workerId = random.text(WORKER_ID_LENGTH, WORKER_ID_ALPHABET) as WorkerId;
+    const token = makeKey("worker", random.text(KEY_BODY_LENGTH, KEY_ALPHABET));
+    const row: Worker = {
+      id: workerId,
+      endpointId: endpoint.id,
+      release: release.version,
+      pool: "process",
+      state: "wanted",
+      reason: endpoint.desired.reason,
+      createdAtMs: nowMs,
+      readyAtMs: null,
+      endedAtMs: null,
+      handle: null,
+    };
+    await store.fleet.addWorker(row, digestKey(token), nowMs);
+    const env = workerEnvironment({
+      baseUrl: options.workerUrl(),
+      endpointId: endpoint.id,
+      workerId,
+      workerToken: token,
+      gpus: null,
+      ...options.host,
+      volume: null,
+      startTimeoutMs: endpoint.settings.limits.startTimeoutMs,
+      endpointEnv: release.spec.env,
+    });
+    try {
+      const { handle } = await pool.start({ workerId, endpointId: endpoint.id, built: release.built, env });
+      await store.fleet.moveWorker(workerId, { to: "starting", reason: "booting the handler", handle }, clock.nowMs());
+      log.info({ endpointId: endpoint.id, workerId, handle }, "worker started");
+    } catch (error) {
+      const reason = `it could not be started: ${error instanceof Error ? error.message : String(error)}`;
+      await recordCrash(row, reason, false);
+      await store.fleet.moveWorker(workerId, { to: "gone", reason, revoke: true }, clock.nowMs());
+    }
+  }
+
+  async function drain(workerId: WorkerId, reason: string): Promise<void> {
+    await store.fleet.moveWorker(workerId, { to: "draining", reason }, clock.nowMs());
+  }
+
+  /** Drained and without jobs: its polls are answered first, so that the signal finds it between two of them (finding 10). */
+  async function stopWorker(workerId: WorkerId): Promise<void> {
+    if (activity.leases(workerId) > 0) return;
+    stopAskedAtMs.set(workerId, clock.nowMs());
+    await pool.stop(workerId);
+    options.releasePolls(workerId);
+  }
+
+  async function condemnNow(workerId: WorkerId, reason: string): Promise<void> {
+    const nowMs = clock.nowMs();
+    if (nowMs - (condemnedAtMs.get(workerId) ?? Number.NEGATIVE_INFINITY) < KILL_AGAIN_MS) return;
+    const first = !condemnedAtMs.has(workerId);
+    condemnedAtMs.set(workerId, nowMs);
+    if (first) {
+      log.warn({ workerId, reason }, "worker condemned");
+      await Promise.all([
+        store.fleet.moveWorker(workerId, { to: "draining", reason, revoke: true }, nowMs),
+        store.jobs.endLeases(workerId, "lose", reason, nowMs),
+      ]);
+    }
+    options.releasePolls(workerId);
+    await pool.kill(workerId);
+    await buryMissing(workerId, reason);
+  }
+
+  /** A worker that the pool does not know has ended already. */
+  async function buryMissing(workerId: WorkerId, reason: string): Promise<void> {
+    const present = (await pool.list()).some((worker) => worker.workerId === workerId);
+    if (!present) await store.fleet.moveWorker(workerId, { to: "gone", reason, revoke: true }, clock.nowMs());
+  }
+
+  async function settleExits(): Promise<void> {
+    const ended = exits;
+    exits = [];
+    for (const exit of ended) await settleExit(exit);
+  }
+
+  async function settleExit(exit: WorkerExit): Promise<void> {
+    const { workerId } = exit;
+    const worker = store.fleet.worker(workerId);
+    if (worker && worker.state !== "gone") await recordExit(worker, exit);
+    stopAskedAtMs.delete(workerId);
+    condemnedAtMs.delete(workerId);
+    await pool.forget(workerId);
+  }
+
+  async function recordExit(worker: Worker, exit: WorkerExit): Promise<void> {
+    const nowMs = clock.nowMs();
+    const asked = worker.state === "draining";
+    const bad = !asked && (exit.code !== 0 || activity.leases(worker.id) > 0 || worker.readyAtMs === null);
+    const reason = asked ? worker.reason : exit.reason;
+    const ended = store.jobs.endLeases(worker.id, shuttingDown ? "return" : "lose", exit.reason, nowMs);
+    if (bad) await recordCrash(worker, exit.reason, worker.readyAtMs !== null);
+    const retryAtMs = crashes.get(worker.endpointId)?.retryAtMs ?? 0;
+    const waits = bad && retryAtMs > nowMs;
+    const said = waits ? `${reason}; next try in ${Math.ceil((retryAtMs - nowMs) / 1_000)} s` : reason;
+    await Promise.all([ended, store.fleet.moveWorker(worker.id, { to: waits ? "failed" : "gone", reason: said, revoke: true }, nowMs)]);
+    log.info({ workerId: worker.id, endpointId: worker.endpointId, code: exit.code, signal: exit.signal, reason }, "worker ended");
+  }
+
+  async function recordCrash(worker: Worker, reason: string, hadWorked: boolean): Promise<void> {
+    const state = crashed(crashes.get(worker.endpointId) ?? NO_CRASHES, hadWorked, clock.nowMs());
+    crashes.set(worker.endpointId, { ...state, lastReason: reason });
+  }
+
+  /** Rows without a process ended with the process that owned them: their jobs go back uncounted (design D6). */
+  async function adopt(): Promise<void> {
+    const present = await pool.list();
+    const running = new Map(present.filter(({ exit }) => exit === null).map((worker) => [worker.workerId, worker]));
+    const ended = new Map(present.flatMap(({ exit }) => (exit ? [[exit.workerId, exit] as const] : [])));
+    for (const worker of store.fleet.workers()) await adoptWorker(worker, running.get(worker.id)?.handle, ended.get(worker.id));
+    for (const { workerId } of running.values()) if (!isPresent(workerId)) await pool.kill(workerId);
+  }
+
+  async function adoptWorker(worker: Worker, handle: string | undefined, exit: WorkerExit | undefined): Promise<void> {
+    const nowMs = clock.nowMs();
+    if (exit) return settleExit(exit);
+    if (handle === undefined) {
+      await store.jobs.endLeases(worker.id, "return", "its process ended with the daemon", nowMs);
+      await store.fleet.moveWorker(worker.id, { to: "gone", reason: "its process ended with the daemon", revoke: true }, nowMs);
+    } else if (worker.state === "wanted") {
+      await store.fleet.moveWorker(worker.id, { to: "starting", reason: "booting the handler", handle }, nowMs);
+    }
+  }
+
+  function isPresent(workerId: WorkerId): boolean {
+    const state = store.fleet.worker(workerId)?.state;
+    return state !== undefined && state !== "gone";
+  }
+
+  const draining = () => store.fleet.workers().filter(({ state }) => state === "draining");
+
+  async function shutDown(graceMs: number): Promise<void> {
+    shuttingDown = true;
+    const workers = store.fleet.workers();
+    await Promise.all(workers.map(({ id }) => drain(id, "the daemon is stopping")));
+    const deadlineMs = clock.nowMs() + graceMs;
+    while (workers.some(({ id }) => activity.leases(id) > 0) && clock.nowMs() < deadlineMs) await clock.sleep(50);
+    await Promise.all(workers.map(({ id }) => store.jobs.endLeases(id, "return", "the daemon stopped", clock.nowMs())));
+    await Promise.all(workers.map(({ id }) => stopWorker(id)));
+    const killAtMs = clock.nowMs() + 2_000;
+    while (draining().length > 0 && clock.nowMs() < killAtMs) await clock.sleep(20);
+    await Promise.all(draining().map(({ id }) => pool.kill(id)));
+    const endAtMs = clock.nowMs() + 2_000;
+    while (draining().length > 0 && clock.nowMs() < endAtMs) await clock.sleep(20);
+    await loop.stop();
+  }
+
+  return {
+    adopt,
+    start: loop.start,
+    nudge: loop.nudge,
+    stop: loop.stop,
+    condemn: (workerId, reason) => {
+      condemnNow(workerId, reason).catch((error: unknown) => log.error({ err: error, workerId }, "condemn failed"));
+    },
+    drain,
+    shutDown,
+    crashState: (endpointId) => {
+      const state = crashes.get(endpointId);
+      const { failures, retryAtMs } = state ?? NO_CRASHES;
+      return { failures, retryAtMs, degraded: failures >= DEGRADED_FAILURES, lastReason: state?.lastReason ?? null };
+    },
+  };
+}

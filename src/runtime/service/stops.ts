@@ -1,0 +1,152 @@
+import type { JobId, JournalEvent, WorkerId } from "../core/model.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Store } from "../ports/store.ts";
+import type { Events } from "./events.ts";
+
+/** How long a stop poll is held: below the SDK's 90 s. */
+const STOP_HOLD_MS = 25_000;
+/** From the stop signal until the worker is killed: a synchronous handler cannot see the signal (F-16). */
+export const STOP_GRACE_MS = 10_000;
+/** A worker that polled for stops this recently will poll again. */
+const LISTENS_MS = 5_000;
+/** When, after a stop was delivered, the worker's held takes are answered so that it says afresh whether it is busy. */
+const ASK_AGAIN_MS = [300, 2_700, 3_000] as const;
+
+/** Stopping single jobs on workers that go on (wire 2.8). */
+export type Stops = {
+  /** Holds until jobs of this worker are to be stopped. */
+  poll(workerId: WorkerId, signal: AbortSignal): Promise<readonly JobId[]>;
+  /** The reply with these ids left, or did not. */
+  delivered(workerId: WorkerId, jobIds: readonly JobId[]): void;
+  undelivered(workerId: WorkerId, jobIds: readonly JobId[]): void;
+  /** A take arrived: what it says of the worker may prove that the stopped jobs are gone. */
+  observeTake(workerId: WorkerId, busy: boolean): void;
+  /** Answers a held poll with nothing, at once. */
+  release(workerId: WorkerId): void;
+  /** Answers every held poll with nothing. */
+  releaseAll(): void;
+  /** Jobs that a worker was asked to stop and has not shown to be gone. */
+  pending(workerId: WorkerId): number;
+};
+
+export type StopsOptions = {
+  readonly store: Pick<Store, "jobs">;
+  readonly clock: Clock;
+  readonly events: Events;
+  /** Revokes and kills a worker that does not let go of a job. */
+  readonly condemn: (workerId: WorkerId, reason: string) => void;
+  readonly releaseTakes: (workerId: WorkerId) => void;
+};
+
+type Listener = { open: ((jobIds: readonly JobId[]) => void) | null; lastPollMs: number; waiting: Set<JobId>; told: Set<JobId> };
+
+export function createStops({ store, clock, events, condemn, releaseTakes }: StopsOptions): Stops {
+  const listeners = new Map<WorkerId, Listener>();
+
+  const listenerOf = (workerId: WorkerId): Listener => {
+    let listener = listeners.get(workerId);
+    if (!listener) {
+      listener = { open: null, lastPollMs: Number.NEGATIVE_INFINITY, waiting: new Set(), told: new Set() };
+      listeners.set(workerId, listener);
+    }
+    return listener;
+  };
+
+  events.subscribe((event) => {
+    if (event.workerId === null) return;
+    if (event.kind === "worker.move" && event.data.to === "gone") forget(event.workerId);
+    if (event.jobId && endsOnWorker(event)) stop(event.workerId, event.jobId);
+  });
+
+  function forget(workerId: WorkerId): void {
+    listeners.get(workerId)?.open?.([]);
+    listeners.delete(workerId);
+  }
+
+  function stop(workerId: WorkerId, jobId: JobId): void {
+    const listener = listenerOf(workerId);
+    const listens = listener.open !== null || clock.nowMs() - listener.lastPollMs < LISTENS_MS;
+    if (!listens) return condemn(workerId, "its job was stopped, and this worker cannot stop a single job");
+    listener.waiting.add(jobId);
+    answer(listener);
+    void enforce(workerId, jobId);
+  }
+
+  async function enforce(workerId: WorkerId, jobId: JobId): Promise<void> {
+    await clock.sleep(STOP_GRACE_MS);
+    const listener = listeners.get(workerId);
+    if (listener?.waiting.has(jobId) || listener?.told.has(jobId)) {
+      condemn(workerId, `it did not let go of a stopped job within ${STOP_GRACE_MS / 1_000} s`);
+    }
+  }
+
+  function answer(listener: Listener): void {
+    if (!listener.open || listener.waiting.size === 0) return;
+    const jobIds = [...listener.waiting];
+    listener.waiting.clear();
+    for (const jobId of jobIds) listener.told.add(jobId);
+    listener.open(jobIds);
+  }
+
+  function poll(workerId: WorkerId, signal: AbortSignal): Promise<readonly JobId[]> {
+    const listener = listenerOf(workerId);
+    listener.lastPollMs = clock.nowMs();
+    return new Promise((resolve) => {
+      const timer = new AbortController();
+      const finish = (jobIds: readonly JobId[]) => {
+        if (listener.open === finish) listener.open = null;
+        listener.lastPollMs = clock.nowMs();
+        timer.abort();
+        signal.removeEventListener("abort", close);
+        resolve(jobIds);
+      };
+      const close = () => finish([]);
+      listener.open?.([]);
+      listener.open = finish;
+      signal.addEventListener("abort", close, { once: true });
+      clock.sleep(STOP_HOLD_MS, timer.signal).then(() => !timer.signal.aborted && close(), close);
+      if (signal.aborted) close();
+      else answer(listener);
+    });
+  }
+
+  /** Prompts the worker to say afresh whether it is busy: an open take would stay silent beyond the grace. */
+  async function ask(workerId: WorkerId): Promise<void> {
+    for (const pauseMs of ASK_AGAIN_MS) {
+      await clock.sleep(pauseMs);
+      if (!listeners.get(workerId)?.told.size) return;
+      releaseTakes(workerId);
+    }
+  }
+
+  return {
+    poll,
+    delivered: (workerId) => void ask(workerId),
+    undelivered: (workerId, jobIds) => {
+      const listener = listenerOf(workerId);
+      for (const jobId of jobIds) if (listener.told.delete(jobId)) listener.waiting.add(jobId);
+      answer(listener);
+    },
+    observeTake: (workerId, busy) => {
+      const listener = listeners.get(workerId);
+      if (!listener || listener.told.size === 0) return;
+      // With other jobs running, an answered take shows that the worker's loop lives and dropped the stopped one.
+      if (!busy || store.jobs.leases(workerId).length > 0) listener.told.clear();
+    },
+    release: (workerId) => listeners.get(workerId)?.open?.([]),
+    releaseAll: () => {
+      for (const listener of listeners.values()) listener.open?.([]);
+    },
+    pending: (workerId) => {
+      const listener = listeners.get(workerId);
+      return listener ? listener.waiting.size + listener.told.size : 0;
+    },
+  };
+}
+
+/** Whether a job ended while its worker may still be running it. */
+function endsOnWorker({ kind, data }: JournalEvent): boolean {
+  if (data.from !== "IN_PROGRESS") return false;
+  if (kind === "job.cancel" || kind === "job.overrun" || kind === "job.expire") return true;
+  return kind === "job.reject" && data.failure === "stream_too_large";
+}

@@ -1,0 +1,86 @@
+import { timingSafeEqual } from "node:crypto";
+import { RpxError } from "../../contract/error.ts";
+import { digestKey } from "../core/key-format.ts";
+import type { EndpointId, Worker, WorkerId } from "../core/model.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Store } from "../ports/store.ts";
+import type { Events } from "./events.ts";
+
+/** A worker that showed its own token. It opens that worker's own routes and nothing else (T-10). */
+export type WorkerPrincipal = { readonly workerId: WorkerId; readonly endpointId: EndpointId };
+
+/** Workers as they speak to us: credentials, heartbeat, first take. */
+export type Workers = {
+  /** Throws `unauthorized` unless the token is this worker's, on this endpoint. Counts as a sign of life. */
+  authenticate(token: string | null, endpointId: string, workerId: string): WorkerPrincipal;
+  /** A take arrived: the first one makes a starting worker ready. */
+  took(workerId: WorkerId): Promise<void>;
+  /** Whether the worker may be handed work. */
+  mayTake(workerId: WorkerId): boolean;
+  /** The worker asked to be replaced, or reported itself unfit: it gets no more work. */
+  retire(workerId: WorkerId, reason: string): Promise<void>;
+  /** When the worker last said anything; its creation before that. */
+  lastSeenMs(workerId: WorkerId): number;
+  /** After a pause of the daemon nobody is judged by a silence that was ours (F-25). */
+  excuse(pauseMs: number): void;
+};
+
+type Known = { readonly worker: Worker; readonly digest: Buffer | null };
+
+export type WorkersOptions = { readonly store: Pick<Store, "fleet">; readonly clock: Clock; readonly events: Events };
+
+export function createWorkers({ store, clock, events }: WorkersOptions): Workers {
+  const known = new Map<WorkerId, Known>();
+  const seenMs = new Map<WorkerId, number>();
+  const startedAtMs = clock.nowMs();
+
+  events.subscribe((event) => {
+    if (event.workerId === null || event.kind !== "worker.move") return;
+    known.delete(event.workerId);
+    if (event.data.to === "gone") seenMs.delete(event.workerId);
+  });
+
+  function lookUp(workerId: WorkerId): Known | null {
+    const present = known.get(workerId);
+    if (present) return present;
+    const credential = store.fleet.credential(workerId);
+    if (!credential || credential.worker.state === "gone") return null;
+    const { worker, tokenDigest } = credential;
+    const entry = { worker, digest: tokenDigest === null ? null : Buffer.from(tokenDigest) };
+    known.set(workerId, entry);
+    return entry;
+  }
+
+  function authenticate(token: string | null, endpointId: string, workerId: string): WorkerPrincipal {
+    const entry = lookUp(workerId as WorkerId);
+    const digest = Buffer.from(digestKey(token ?? ""));
+    const right = entry?.digest != null && entry.digest.length === digest.length && timingSafeEqual(entry.digest, digest);
+    if (!right || entry.worker.endpointId !== endpointId) {
+      throw new RpxError("unauthorized", "this token does not open this worker", {
+        why: "the worker was replaced, or the token is another worker's",
+      });
+    }
+    seenMs.set(entry.worker.id, clock.nowMs());
+    return { workerId: entry.worker.id, endpointId: entry.worker.endpointId };
+  }
+
+  async function took(workerId: WorkerId): Promise<void> {
+    const state = lookUp(workerId)?.worker.state;
+    if (state !== "starting" && state !== "wanted") return;
+    if (state === "wanted") await store.fleet.moveWorker(workerId, { to: "starting", reason: "started" }, clock.nowMs());
+    await store.fleet.moveWorker(workerId, { to: "ready", reason: "asking for jobs" }, clock.nowMs());
+  }
+
+  return {
+    authenticate,
+    took,
+    mayTake: (workerId) => lookUp(workerId)?.worker.state === "ready",
+    retire: async (workerId, reason) => {
+      await store.fleet.moveWorker(workerId, { to: "draining", reason }, clock.nowMs());
+    },
+    lastSeenMs: (workerId) => Math.max(seenMs.get(workerId) ?? store.fleet.worker(workerId)?.createdAtMs ?? 0, startedAtMs),
+    excuse: (pauseMs) => {
+      for (const [workerId, atMs] of seenMs) seenMs.set(workerId, atMs + pauseMs);
+    },
+  };
+}
