@@ -26,6 +26,7 @@ export function createJobLoop({ config, settings, showRunning }) {
   const ready = [];
   const running = new Map();
   const backoff = createBackoff(50, 5_000);
+  const drained = new AbortController();
   let concurrency = 1;
   let isDraining = false;
   let isFast = false;
@@ -88,11 +89,7 @@ export function createJobLoop({ config, settings, showRunning }) {
     if (outcome.reply !== undefined) accept(outcome.reply);
     const pauseMs = pauseAfterTake(outcome, performance.now() - startedMs);
     fill();
-    if (pauseMs > 0) await Promise.race([pause(pauseMs), changedByDrain()]);
-  }
-
-  async function changedByDrain() {
-    while (!isDraining) await changed();
+    if (pauseMs > 0) await pause(pauseMs, undefined, { signal: drained.signal }).catch(() => {});
   }
 
   /** Puts the jobs of a reply to a take or a final post on `ready`. */
@@ -257,6 +254,7 @@ export function createJobLoop({ config, settings, showRunning }) {
   function drain() {
     if (isDraining) return;
     isDraining = true;
+    drained.abort();
     client.giveUpPolls(DRAIN_POLL_MS);
     wake();
   }

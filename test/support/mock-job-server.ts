@@ -266,6 +266,7 @@ export async function createMockJobServer(options: MockJobServerOptions = {}): P
     until,
     releasePolls,
     async close() {
+      if (!server.listening) return;
       server.close();
       server.closeAllConnections();
       await once(server, "close");

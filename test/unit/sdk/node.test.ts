@@ -202,6 +202,15 @@ describe("ending", () => {
     expect(await worker.exit()).toBe(0);
   });
 
+  test("SIGTERM while the server is away ends an idle worker", async () => {
+    const { worker, server } = await serve(ECHO);
+    await server.until("a take", () => server.seen.some(isTake));
+    await server.close();
+    await worker.printed("Failed to get job.");
+    worker.signal("SIGTERM");
+    expect(await worker.exit()).toBe(0);
+  });
+
   test("SIGTERM lets the running job end and takes no other", async () => {
     const { worker, server } = await serve(SLEEP, { isFast: true });
     server.submit({ id: "a", input: { ms: 300 } });

@@ -332,6 +332,15 @@ describe("ending", () => {
     expect(server.of("job-done").map((post) => post.job)).toEqual(["a"]);
   });
 
+  test("SIGTERM while the server is away ends an idle worker", async () => {
+    const { worker, server } = await serve(PLAIN);
+    await server.until("a take", () => server.seen.some(isTake));
+    await server.close();
+    await worker.printed("Failed to get job.");
+    worker.signal("SIGTERM");
+    expect(await worker.exit()).toBe(0);
+  });
+
   test("the ping process dies with its parent", async () => {
     const { worker, server } = await serve(PLAIN);
     await server.until("a ping", () => server.of("ping").length > 0);

@@ -116,6 +116,8 @@ class Serial:
         try:
             try:
                 worker.interruptible = job
+                if job.stopped:  # before it could be interrupted
+                    raise JobStopped()
                 return self._run_handler(job, streaming), streaming[0]
             finally:
                 worker.interruptible = None
