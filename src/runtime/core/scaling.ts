@@ -107,7 +107,7 @@ function byQueueDelay(sample: LoadSample, settings: Settings, state: ScalingStat
   }
   if (state.raisedAtMs !== null && nowMs - state.raisedAtMs < thresholdMs) {
     return keep(
-      workers.up,
+      Math.max(workers.up, state.raisedTo),
       "pacing",
       `${over}, but a worker was added less than ${limit} ago`,
     );
