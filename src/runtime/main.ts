@@ -76,7 +76,7 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
       sdkDir: join(PACKAGE_DIR, "sdk"),
       environment: process.env,
       pathOfBundle: bundles.pathOf,
-      ...(config.python !== undefined && { python: config.python }),
+      python: config.python ?? null,
     }),
     logStore,
     webhookNet: createWebhookNet({ ownListeners: () => ownListeners(daemon) }),

@@ -17,6 +17,8 @@ export type ProcessBuilderDeps = {
   readonly sdkDir: string;
   /** The daemon's own environment: PATH, VIRTUAL_ENV and what workers inherit are read from it. */
   readonly environment: Environment;
+  /** Interpreter for Python handlers whose release asks for none; null to look for one. */
+  readonly python?: string | null;
   /** Where a bundle was unpacked. */
   readonly pathOfBundle: (digest: string) => string;
 };
@@ -157,7 +159,7 @@ function inside(env: Record<string, string>, virtualEnv: string | null): Record<
 async function preparePython(task: Build): Promise<Prepared> {
   const { deps, folder, spec, signal } = task;
   const environment = deps.environment;
-  const interpreter = await findInterpreter({ asked: spec.python, folder, environment, signal });
+  const interpreter = await findInterpreter({ asked: spec.python ?? deps.python ?? null, folder, environment, signal });
   const file = path.join(folder, "requirements.txt");
   const text = await readRequirements(file);
   const requirements = parseRequirements(text);
