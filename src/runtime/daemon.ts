@@ -2,10 +2,10 @@ import type { Logger } from "pino";
 import { RpxError } from "../contract/error.ts";
 import type { StatusBody } from "../contract/schemas/daemon.ts";
 import { createEventRoutes } from "./api/event-routes.ts";
+import type { HttpHost } from "./api/http-host.ts";
 import { createJobRoutes } from "./api/job-routes.ts";
 import { type Bundles, createManageRoutes } from "./api/manage-routes.ts";
 import { webhookBody } from "./api/present.ts";
-import type { HttpHost } from "./api/http-host.ts";
 import { createClientServer, createWorkerServer } from "./api/server.ts";
 import { createWorkerRoutes } from "./api/worker-routes.ts";
 import type { DaemonConfig } from "./config.ts";
@@ -24,7 +24,7 @@ import { createDeliveries } from "./service/deliveries.ts";
 import { createEndpoints } from "./service/endpoints.ts";
 import { createEvents } from "./service/events.ts";
 import { createJobs } from "./service/jobs.ts";
-import { allows, createKeys, parseAuthorization, type Principal } from "./service/keys.ts";
+import { allows, createKeys, type Principal, parseAuthorization } from "./service/keys.ts";
 import { createLeaseSweep } from "./service/leases.ts";
 import { createLogs } from "./service/logs.ts";
 import { createRateLimits } from "./service/rate-limits.ts";
@@ -101,7 +101,14 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   const workers = createWorkers({ store, clock, events });
   const endpoints = createEndpoints({ store, clock, random, events, builder: adapters.builder });
   const jobs = createJobs({ store, clock, random, events, admit });
-  const deliveries = createDeliveries({ store, clock, random, events, maxStreamBytes: config.maxStreamBytes, log });
+  const deliveries = createDeliveries({
+    store,
+    clock,
+    random,
+    events,
+    maxStreamBytes: config.maxStreamBytes,
+    log,
+  });
   const reconciler: Reconciler = createReconciler({
     store,
     clock,
@@ -115,7 +122,13 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     releasePolls: (workerId) => releasePolls(workerId),
     log,
   });
-  const stops: Stops = createStops({ store, clock, events, condemn: reconciler.condemn, releaseTakes: deliveries.release });
+  const stops: Stops = createStops({
+    store,
+    clock,
+    events,
+    condemn: reconciler.condemn,
+    releaseTakes: deliveries.release,
+  });
   const autoscaler = createAutoscaler({ store, clock, events, activity, log });
   const leases = createLeaseSweep({ store, clock, events, excuse: workers.excuse, log });
   const { logStore: logs } = adapters;
@@ -131,8 +144,8 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       return view?.job.generation === generation && "end" in view.job ? webhookBody(view) : null;
     },
   });
-  events.subscribe(({ jobId, data }) => {
-    if (jobId !== null && "to" in data && data.to !== "IN_QUEUE" && data.to !== "IN_PROGRESS") webhooks.nudge();
+  events.subscribe(({ data }) => {
+    if (data.webhook) webhooks.nudge();
   });
   const rateLimits = createRateLimits({ clock, enabled: config.rateLimits ?? !isLoopback });
   const why = createWhy({
@@ -166,13 +179,16 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       freeBytes = await adapters.disk.freeBytes();
       room = freeBytes >= config.minFreeBytes;
       if (room) await adapters.disk.holdBallast();
-      if (had !== room) log.warn({ room }, room ? "disk has room again" : "disk is almost full: new jobs are refused");
+      if (had !== room)
+        log.warn({ room }, room ? "disk has room again" : "disk is almost full: new jobs are refused");
       await clock.sleep(DISK_CHECK_MS, closing.signal);
     }
   }
 
-  const originOf = ({ host, port }: BoundAddress, scheme: string) => `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`;
-  const clientUrl = () => config.publicUrl ?? (bound ? originOf(bound.client, adapters.tls ? "https" : "http") : "");
+  const originOf = ({ host, port }: BoundAddress, scheme: string) =>
+    `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`;
+  const clientUrl = () =>
+    config.publicUrl ?? (bound ? originOf(bound.client, adapters.tls ? "https" : "http") : "");
   const workerUrl = () => (bound ? originOf(bound.worker, "http") : "");
 
   function status(): StatusBody {
@@ -199,7 +215,9 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   function authenticate(authorization: string | undefined, remoteAddress: string): Principal {
     const principal = keys.authenticate(authorization, remoteAddress);
     if (principal) return principal;
-    throw new RpxError("unauthorized", "no valid key", { hint: "send Authorization: Bearer <key>; rpx key create makes one" });
+    throw new RpxError("unauthorized", "no valid key", {
+      hint: "send Authorization: Bearer <key>; rpx key create makes one",
+    });
   }
 
   async function openServers(): Promise<{ client: HttpHost; worker: HttpHost }> {
@@ -212,7 +230,8 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       clock,
       ...(adapters.tls && { tls: adapters.tls }),
       authenticate,
-      allows: (principal, access) => access !== "open" && access !== "worker" && allows(principal.scope, access),
+      allows: (principal, access) =>
+        access !== "open" && access !== "worker" && allows(principal.scope, access),
       allowedHosts: () => allowedHosts,
       enterLimit: (principal, endpoint, operation) => {
         const id = endpointIdOf(principal, endpoint);
@@ -221,8 +240,22 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       },
       handlers: {
         healthz: async () => ({ kind: "json", text: '{"status":"ok"}' }),
-        ...createJobRoutes({ ...shared, jobs, fleet: store.fleet, webhookGuard: guard, closing: closing.signal }),
-        ...createManageRoutes({ ...shared, reconciler, why, bundles: adapters.bundles, isolation, status, urlOf }),
+        ...createJobRoutes({
+          ...shared,
+          jobs,
+          fleet: store.fleet,
+          webhookGuard: guard,
+          closing: closing.signal,
+        }),
+        ...createManageRoutes({
+          ...shared,
+          reconciler,
+          why,
+          bundles: adapters.bundles,
+          isolation,
+          status,
+          urlOf,
+        }),
         ...createEventRoutes({
           ...shared,
           logs: createLogs({ logs, journal: store.journal }),
@@ -234,8 +267,9 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       version: adapters.version,
       log,
       clock,
-      authenticateWorker: (authorization, endpoint, id) => workers.authenticate(parseAuthorization(authorization), endpoint, id),
-      handlers: createWorkerRoutes({ workers, deliveries, stops, endpoint: endpoints.byId, log }),
+      authenticateWorker: (authorization, endpoint, id) =>
+        workers.authenticate(parseAuthorization(authorization), endpoint, id),
+      ...createWorkerRoutes({ workers, deliveries, stops, endpoint: endpoints.byId, log }),
     });
     return { client, worker };
   }
@@ -258,11 +292,20 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   async function start() {
     servers = await openServers();
     const { client, worker } = servers;
-    activity.seed(store.jobs.list({ states: ["IN_PROGRESS"], limit: Number.MAX_SAFE_INTEGER }).flatMap(runningOnly), clock.nowMs());
+    activity.seed(
+      store.jobs.list({ states: ["IN_PROGRESS"], limit: Number.MAX_SAFE_INTEGER }).flatMap(runningOnly),
+      clock.nowMs(),
+    );
     // The client's port first: when it is in use nothing else has happened yet (F-36).
     bound = {
-      client: await adapters.sockets.listen({ name: "client", host: config.host, port: config.port }, client.accept),
-      worker: await adapters.sockets.listen({ name: "worker", host: config.workerHost, port: config.workerPort }, worker.accept),
+      client: await adapters.sockets.listen(
+        { name: "client", host: config.host, port: config.port },
+        client.accept,
+      ),
+      worker: await adapters.sockets.listen(
+        { name: "worker", host: config.workerHost, port: config.workerPort },
+        worker.accept,
+      ),
     };
     freeBytes = await adapters.disk.freeBytes();
     room = freeBytes >= config.minFreeBytes;

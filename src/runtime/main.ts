@@ -26,7 +26,8 @@ const PACKAGE_DIR = join(import.meta.dirname, "../..");
 /** A COMMIT failed: the supervisor starts a fresh child, which reads what is really there. */
 const EXIT_FAILED_COMMIT = 70;
 
-const version = (JSON.parse(readFileSync(join(PACKAGE_DIR, "package.json"), "utf8")) as { version: string }).version;
+const version = (JSON.parse(readFileSync(join(PACKAGE_DIR, "package.json"), "utf8")) as { version: string })
+  .version;
 
 async function main(): Promise<void> {
   const channel = await connectSupervisor();
@@ -89,7 +90,9 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
     },
     host: { cpuCount: availableParallelism(), memoryGiB: Math.floor(totalmem() / 2 ** 30) },
     log,
-    ...(config.tls && { tls: { cert: readFileSync(config.tls.certPath), key: readFileSync(config.tls.keyPath) } }),
+    ...(config.tls && {
+      tls: { cert: readFileSync(config.tls.certPath), key: readFileSync(config.tls.keyPath) },
+    }),
     version,
     pid: process.pid,
   });
@@ -118,7 +121,10 @@ function describe(url: string, workerUrl: string): string {
 
 function announce(config: DaemonConfig, url: string, workerUrl: string): void {
   if (config.announce === "json") process.stdout.write(`${JSON.stringify({ ready: { url, workerUrl } })}\n`);
-  else process.stderr.write(`rpx ${version} ready at ${url} (workers at ${workerUrl}, data in ${config.dataDir})\n`);
+  else
+    process.stderr.write(
+      `rpx ${version} ready at ${url} (workers at ${workerUrl}, data in ${config.dataDir})\n`,
+    );
 }
 
 /** `drained`: nobody follows, so the file that leads the CLI here goes too. */
@@ -140,7 +146,10 @@ function fail(error: unknown): never {
   const known = asRpxError(error);
   const lines = known
     ? [`Error: ${known.message}`, known.why && `why: ${known.why}`, known.hint && `try: ${known.hint}`]
-    : [`Error: the daemon could not start`, `why: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`];
+    : [
+        `Error: the daemon could not start`,
+        `why: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+      ];
   process.stderr.write(`${lines.filter(Boolean).join("\n")}\n`);
   process.exit(known ? exitCode(known.code) : 1);
 }
@@ -154,7 +163,10 @@ function asRpxError(error: unknown): RpxError | null {
       hint: "choose another with --port or --worker-port (0 takes a free one)",
     });
   }
-  if (code === "EACCES") return new RpxError("forbidden", (error as Error).message, { hint: "choose another port or data directory" });
+  if (code === "EACCES")
+    return new RpxError("forbidden", (error as Error).message, {
+      hint: "choose another port or data directory",
+    });
   return null;
 }
 

@@ -36,7 +36,8 @@ export function createEventRoutes(options: EventRoutesOptions): Record<StreamRou
   async function follow(call: Call<Principal>): Promise<Answer> {
     const asked = call.query.get("after") ?? call.headers["last-event-id"];
     const afterSeq = asked === undefined ? store.journal.newestSeq() : Number(asked);
-    if (!Number.isInteger(afterSeq) || afterSeq < 0) throw new RpxError("bad_request", "after must be an event's number");
+    if (!Number.isInteger(afterSeq) || afterSeq < 0)
+      throw new RpxError("bad_request", "after must be an event's number");
     const revoked = options.untilRevoked(call.principal);
     return {
       kind: "stream",
@@ -46,7 +47,12 @@ export function createEventRoutes(options: EventRoutesOptions): Record<StreamRou
   }
 
   /** Reads the journal page by page; the bus only says that there is more. */
-  async function writeEvents(sink: Sink, principal: Principal, afterSeq: number, revoked: AbortSignal): Promise<void> {
+  async function writeEvents(
+    sink: Sink,
+    principal: Principal,
+    afterSeq: number,
+    revoked: AbortSignal,
+  ): Promise<void> {
     const closed = AbortSignal.any([sink.closed, revoked]);
     let cursor = afterSeq;
     while (!closed.aborted) {
@@ -55,7 +61,8 @@ export function createEventRoutes(options: EventRoutesOptions): Record<StreamRou
       for (const event of page) {
         cursor = event.seq;
         if (!maySee(principal, event)) continue;
-        if (!(await sink.write(`id: ${event.seq}\ndata: ${JSON.stringify(eventBody(event))}\n\n`))) return grown.cancel();
+        if (!(await sink.write(`id: ${event.seq}\ndata: ${JSON.stringify(eventBody(event))}\n\n`)))
+          return grown.cancel();
       }
       if (page.length > 0) grown.cancel();
       else if (!(await grown.promise) && !closed.aborted && !(await sink.write(": waiting\n\n"))) return;
@@ -96,7 +103,8 @@ export function createEventRoutes(options: EventRoutesOptions): Record<StreamRou
     const worker = store.fleet.worker(ref as WorkerId) ?? onlyOne(ref);
     const endpoint = worker && endpoints.byId(worker.endpointId);
     const visible = call.principal.scope === "admin" || (endpoint && endpoint.owner === call.principal.owner);
-    if (!worker || !visible) throw new RpxError("not_found", `no worker "${ref}"`, { hint: "rpx worker list" });
+    if (!worker || !visible)
+      throw new RpxError("not_found", `no worker "${ref}"`, { hint: "rpx worker list" });
     return logAnswer(call, worker.endpointId, worker.id);
   }
 
@@ -105,7 +113,11 @@ export function createEventRoutes(options: EventRoutesOptions): Record<StreamRou
     return found.length === 1 ? found[0] : undefined;
   }
 
-  async function logAnswer(call: Call<Principal>, endpointId: EndpointId, workerId: WorkerId | undefined): Promise<Answer> {
+  async function logAnswer(
+    call: Call<Principal>,
+    endpointId: EndpointId,
+    workerId: WorkerId | undefined,
+  ): Promise<Answer> {
     const request = readLogRequest(call.query, endpointId, workerId);
     const revoked = options.untilRevoked(call.principal);
     const following = call.query.get("follow") === "1" || call.query.get("follow") === "true";
@@ -124,7 +136,11 @@ export function createEventRoutes(options: EventRoutesOptions): Record<StreamRou
   return { events: follow, endpointLogs, workerLogs };
 }
 
-function readLogRequest(query: URLSearchParams, endpointId: EndpointId, workerId: WorkerId | undefined): LogRequest {
+function readLogRequest(
+  query: URLSearchParams,
+  endpointId: EndpointId,
+  workerId: WorkerId | undefined,
+): LogRequest {
   const text = (name: string) => query.get(name) || undefined;
   const worker = (workerId ?? text("worker")) as WorkerId | undefined;
   const sinceMs = readTime(text("since"));
@@ -147,7 +163,8 @@ function readLogRequest(query: URLSearchParams, endpointId: EndpointId, workerId
 function readTail(text: string | null): number {
   if (text === null) return DEFAULT_TAIL;
   const tail = Number(text);
-  if (!Number.isInteger(tail) || tail < 0) throw new RpxError("bad_request", `tail must be a whole number, not "${text}"`);
+  if (!Number.isInteger(tail) || tail < 0)
+    throw new RpxError("bad_request", `tail must be a whole number, not "${text}"`);
   return Math.min(tail, MAX_TAIL);
 }
 
@@ -155,6 +172,9 @@ function readTail(text: string | null): number {
 function readTime(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const ms = /^\d+$/.test(text) ? Number(text) : Date.parse(text);
-  if (Number.isNaN(ms)) throw new RpxError("bad_request", `"${text}" is no time`, { hint: "use ISO 8601, as 2026-01-31T12:00:00Z" });
+  if (Number.isNaN(ms))
+    throw new RpxError("bad_request", `"${text}" is no time`, {
+      hint: "use ISO 8601, as 2026-01-31T12:00:00Z",
+    });
   return ms;
 }

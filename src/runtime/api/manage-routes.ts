@@ -3,11 +3,24 @@ import type { z } from "zod";
 import { RpxError } from "../../contract/error.ts";
 import type { ApiRouteName } from "../../contract/routes.ts";
 import { createKeySchema, type KeyBody, type StatusBody } from "../../contract/schemas/daemon.ts";
-import { createEndpointSchema, type EndpointBody, updateEndpointSchema } from "../../contract/schemas/endpoint.ts";
+import {
+  createEndpointSchema,
+  type EndpointBody,
+  updateEndpointSchema,
+} from "../../contract/schemas/endpoint.ts";
 import type { WorkerBody } from "../../contract/schemas/worker.ts";
 import { readObject, spliceArray, spliceObject } from "../../text/json-text.ts";
 import type { Activity } from "../core/activity.ts";
-import { type Endpoint, type EndpointId, JOB_STATES, type Job, type JobId, type JobState, type Key, type Worker } from "../core/model.ts";
+import {
+  type Endpoint,
+  type EndpointId,
+  JOB_STATES,
+  type Job,
+  type JobId,
+  type JobState,
+  type Key,
+  type Worker,
+} from "../core/model.ts";
 import { countWorkers } from "../core/worker-view.ts";
 import type { JobView, Store } from "../ports/store.ts";
 import type { Endpoints } from "../service/endpoints.ts";
@@ -46,7 +59,9 @@ const DEFAULT_LIST = 50;
 const MAX_EVENTS = 1_000;
 
 /** The native API of our CLI and monitor: everything but the streams. */
-export function createManageRoutes(options: ManageRoutesOptions): Record<ManageRouteName, Handler<Principal>> {
+export function createManageRoutes(
+  options: ManageRoutesOptions,
+): Record<ManageRouteName, Handler<Principal>> {
   const { store, endpoints, keys, reconciler, activity, why } = options;
 
   function present(endpoint: Endpoint, owner: string | null): EndpointBody {
@@ -72,8 +87,12 @@ export function createManageRoutes(options: ManageRoutesOptions): Record<ManageR
   }
 
   /** A build can take minutes: with `Accept: application/x-ndjson` its steps come line by line, the endpoint last. */
-  function building(call: Call<Principal>, build: (onLine: (line: string) => void) => Promise<Endpoint>): Promise<Answer> | Answer {
-    if (!call.headers.accept?.includes("application/x-ndjson")) return build(() => undefined).then((made) => json(present(made, null)));
+  function building(
+    call: Call<Principal>,
+    build: (onLine: (line: string) => void) => Promise<Endpoint>,
+  ): Promise<Answer> | Answer {
+    if (!call.headers.accept?.includes("application/x-ndjson"))
+      return build(() => undefined).then((made) => json(present(made, null)));
     return {
       kind: "stream",
       contentType: "application/x-ndjson",
@@ -92,13 +111,17 @@ export function createManageRoutes(options: ManageRoutesOptions): Record<ManageR
 
   function createEndpoint(call: Call<Principal>): Promise<Answer> {
     const request = parse(createEndpointSchema, call);
-    return Promise.resolve(building(call, (onLine) => endpoints.create(call.principal, request, onLine, call.signal)));
+    return Promise.resolve(
+      building(call, (onLine) => endpoints.create(call.principal, request, onLine, call.signal)),
+    );
   }
 
   function updateEndpoint(call: Call<Principal>): Promise<Answer> {
     const request = parse(updateEndpointSchema, call);
     const name = call.params.endpoint ?? "";
-    return Promise.resolve(building(call, (onLine) => endpoints.update(call.principal, name, request, onLine, call.signal)));
+    return Promise.resolve(
+      building(call, (onLine) => endpoints.update(call.principal, name, request, onLine, call.signal)),
+    );
   }
 
   async function deleteEndpoint(call: Call<Principal>): Promise<Answer> {
@@ -144,7 +167,9 @@ export function createManageRoutes(options: ManageRoutesOptions): Record<ManageR
           )
           .sort((a, b) => b.seq - a.seq)
           .slice(0, limit);
-    return Promise.resolve(jsonText(spliceArray(jobs.map((job) => record({ job, payload: NO_PAYLOAD }, job.seq, false)))));
+    return Promise.resolve(
+      jsonText(spliceArray(jobs.map((job) => record({ job, payload: NO_PAYLOAD }, job.seq, false)))),
+    );
   }
 
   function record(view: JobView, seq: number | undefined, withPayload: boolean): string {
@@ -159,8 +184,10 @@ export function createManageRoutes(options: ManageRoutesOptions): Record<ManageR
 
   async function getJob(call: Call<Principal>): Promise<Answer> {
     const view = store.jobs.view((call.params.job ?? "") as JobId);
-    if (!view || !maySee(call.principal, view.job)) throw new RpxError("not_found", `no job "${call.params.job}"`, { hint: "rpx job list" });
-    const kept = !("end" in view.job) || view.payload.inputJson !== "null" || view.payload.outputJson !== null;
+    if (!view || !maySee(call.principal, view.job))
+      throw new RpxError("not_found", `no job "${call.params.job}"`, { hint: "rpx job list" });
+    const kept =
+      !("end" in view.job) || view.payload.inputJson !== "null" || view.payload.outputJson !== null;
     const events = store.journal.read({ jobId: view.job.id, limit: MAX_EVENTS }).map(eventBody);
     const members = readObject(record(view, undefined, kept), { maxDepth: Number.POSITIVE_INFINITY });
     if (!members.ok) throw new Error(`job ${view.job.id} cannot be shown: ${members.reason}`);
@@ -180,9 +207,15 @@ export function createManageRoutes(options: ManageRoutesOptions): Record<ManageR
 
   async function listWorkers(call: Call<Principal>): Promise<Answer> {
     const endpointRef = call.query.get("endpoint");
-    const visible = endpointRef ? [endpoints.find(call.principal, endpointRef)] : endpoints.list(call.principal);
-    const own = new Set<EndpointId>(visible.flatMap(({ endpoint, owner }) => (owner === null ? [endpoint.id] : [])));
-    const workers = call.query.has("all") ? store.fleet.listWorkers({ limit: MAX_LIST }) : [...store.fleet.workers()].reverse();
+    const visible = endpointRef
+      ? [endpoints.find(call.principal, endpointRef)]
+      : endpoints.list(call.principal);
+    const own = new Set<EndpointId>(
+      visible.flatMap(({ endpoint, owner }) => (owner === null ? [endpoint.id] : [])),
+    );
+    const workers = call.query.has("all")
+      ? store.fleet.listWorkers({ limit: MAX_LIST })
+      : [...store.fleet.workers()].reverse();
     return json(workers.filter(({ endpointId }) => own.has(endpointId)).map(presentWorker));
   }
 
@@ -196,7 +229,10 @@ export function createManageRoutes(options: ManageRoutesOptions): Record<ManageR
       return call.principal.scope === "admin" || endpoint?.owner === call.principal.owner;
     });
     const [worker] = seen;
-    if (seen.length > 1) throw new RpxError("bad_request", `"${ref}" names ${seen.length} workers`, { hint: "give more of the id" });
+    if (seen.length > 1)
+      throw new RpxError("bad_request", `"${ref}" names ${seen.length} workers`, {
+        hint: "give more of the id",
+      });
     if (!worker) throw new RpxError("not_found", `no worker "${ref}"`, { hint: "rpx worker list" });
     return worker;
   }
@@ -222,15 +258,23 @@ export function createManageRoutes(options: ManageRoutesOptions): Record<ManageR
 
   async function createKey(call: Call<Principal>): Promise<Answer> {
     const request = parse(createKeySchema, call);
-    const endpointIds = (request.endpoints ?? []).map((ref) => endpoints.find(call.principal, ref).endpoint.id);
+    const endpointIds = (request.endpoints ?? []).map(
+      (ref) => endpoints.find(call.principal, ref).endpoint.id,
+    );
     const owner = request.owner ?? request.name;
-    const { key, text } = await keys.create({ name: request.name, owner, endpointIds, ...(request.scope && { scope: request.scope }) });
+    const { key, text } = await keys.create({
+      name: request.name,
+      owner,
+      endpointIds,
+      ...(request.scope && { scope: request.scope }),
+    });
     if (request.maxQueued !== undefined) await store.keys.setOwnerMaxQueued(owner, request.maxQueued);
     return json({ ...presentKey(key), key: text });
   }
 
   return {
-    status: async (call) => json(call.principal.scope === "admin" ? options.status() : publicStatus(options.status())),
+    status: async (call) =>
+      json(call.principal.scope === "admin" ? options.status() : publicStatus(options.status())),
     listEndpoints,
     createEndpoint,
     getEndpoint,
@@ -275,19 +319,24 @@ function parse<S extends z.ZodType>(schema: S, call: Call<unknown>): z.infer<S> 
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
-  throw new RpxError("bad_request", `${issue?.path.join(".") || "the body"}: ${issue?.message ?? "not as expected"}`);
+  throw new RpxError(
+    "bad_request",
+    `${issue?.path.join(".") || "the body"}: ${issue?.message ?? "not as expected"}`,
+  );
 }
 
 function digestOf(call: Call<unknown>): string {
   const digest = call.params.digest ?? "";
-  if (!/^[0-9a-f]{64}$/.test(digest)) throw new RpxError("bad_request", "a bundle is named by its SHA-256 in hex");
+  if (!/^[0-9a-f]{64}$/.test(digest))
+    throw new RpxError("bad_request", "a bundle is named by its SHA-256 in hex");
   return digest;
 }
 
 function readLimit(text: string | null, most = MAX_LIST): number {
   if (text === null) return DEFAULT_LIST;
   const limit = Number(text);
-  if (!Number.isInteger(limit) || limit < 1) throw new RpxError("bad_request", `"${text}" is no positive whole number`);
+  if (!Number.isInteger(limit) || limit < 1)
+    throw new RpxError("bad_request", `"${text}" is no positive whole number`);
   return Math.min(limit, most);
 }
 
@@ -296,7 +345,8 @@ function readStates(values: readonly string[]): JobState[] {
     .flatMap((value) => value.split(","))
     .map((value) => {
       const state = JOB_STATES.find((each) => each === value.toUpperCase());
-      if (!state) throw new RpxError("bad_request", `"${value}" is no job state`, { hint: JOB_STATES.join(", ") });
+      if (!state)
+        throw new RpxError("bad_request", `"${value}" is no job state`, { hint: JOB_STATES.join(", ") });
       return state;
     });
 }

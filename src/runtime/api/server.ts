@@ -68,6 +68,8 @@ export type ClientServerOptions<Principal> = ServerOptions & {
 
 export type WorkerServerOptions<Principal> = ServerOptions & {
   readonly handlers: WorkerHandlers<Principal>;
+  /** Answers a post whose body is over the limit, unread: a refusal would lose the job (wire 2.5). */
+  readonly oversize?: Handler<Principal>;
   /** Throws unless the header holds the key of just this worker. */
   authenticateWorker(authorization: string | undefined, endpoint: string, worker: string): Principal;
 };
@@ -90,6 +92,8 @@ type Binding<Principal> = {
   readonly streams: boolean;
   readonly admit: (exchange: Exchange, params: Params) => Principal;
   readonly handler: Handler<Principal>;
+  /** Called instead of refusing a body over the limit. */
+  readonly oversize?: Handler<Principal>;
 };
 
 /** The client listener: job operations and the native API. */
@@ -124,6 +128,7 @@ export async function createWorkerServer<Principal>(
     streams: false,
     admit,
     handler: options.handlers[name as WorkerRouteName],
+    ...(options.oversize && { oversize: options.oversize }),
   }));
   return createServer(options, { bindings, guard });
 }
@@ -272,11 +277,19 @@ async function serve<Principal>(
     const call = new IncomingCall(exchange, params, principal, NO_BYTES);
     return handler(streams ? Object.assign(call, { body: Readable.from([]) }) : call);
   }
-  refuseAnnounced(request, bodyLimit);
-  askForBody(exchange);
   if (streams) {
+    refuseAnnounced(request, bodyLimit);
+    askForBody(exchange);
     const body = streamBody(request, bodyLimit);
     return handler(Object.assign(new IncomingCall(exchange, params, principal, NO_BYTES), { body }));
   }
-  return handler(new IncomingCall(exchange, params, principal, await readBody(request, bodyLimit)));
+  try {
+    refuseAnnounced(request, bodyLimit);
+    askForBody(exchange);
+    const bytes = await readBody(request, bodyLimit);
+    return handler(new IncomingCall(exchange, params, principal, bytes));
+  } catch (error) {
+    if (!binding.oversize || !(error instanceof RpxError) || error.code !== "too_large") throw error;
+    return binding.oversize(new IncomingCall(exchange, params, principal, NO_BYTES));
+  }
 }

@@ -26,10 +26,14 @@ const ATTEMPTS_HEADER = "X-Rpx-Attempts";
 const ATTEMPT_HEADER = "x-rpx-attempt";
 const TAKE_HEADER = "x-rpx-take";
 
+export type WorkerRoutes = {
+  readonly handlers: Record<WorkerRouteName, Handler<WorkerPrincipal>>;
+  /** A post over the size limit, whose body was not read. */
+  readonly oversize: Handler<WorkerPrincipal>;
+};
+
 /** RunPod's worker protocol (wire 2). Nothing that a worker posts is refused when it can be kept. */
-export function createWorkerRoutes(
-  options: WorkerRoutesOptions,
-): Record<WorkerRouteName, Handler<WorkerPrincipal>> {
+export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
   const { workers, deliveries, stops, log } = options;
 
   async function take(call: Call<WorkerPrincipal>, batch: number, asList: boolean): Promise<Answer> {
@@ -109,12 +113,18 @@ export function createWorkerRoutes(
   }
 
   return {
-    jobTake: (call) => take(call, 1, false),
-    jobTakeBatch: (call) => take(call, readBatch(call.query.get("batch_size")), true),
-    jobDone: done,
-    jobStream: chunk,
-    jobStop: stop,
-    ping,
+    handlers: {
+      jobTake: (call) => take(call, 1, false),
+      jobTakeBatch: (call) => take(call, readBatch(call.query.get("batch_size")), true),
+      jobDone: done,
+      jobStream: chunk,
+      jobStop: stop,
+      ping,
+    },
+    oversize: async (call) => {
+      const { applied } = await deliveries.reportOversize(leaseOf(call));
+      return json(applied ? "{}" : '{"ignored":true}');
+    },
   };
 }
 

@@ -67,7 +67,12 @@ function judge(worker: FleetWorker, facts: FleetFacts, nowMs: number): FleetActi
   const { id: workerId, state } = worker;
   if (state === "failed") return nowMs >= facts.retryAtMs ? [{ kind: "clear", workerId }] : [];
   if (state === "starting" && nowMs - worker.createdAtMs > facts.startTimeoutMs) {
-    return [condemn(workerId, `it did not ask for a job within the start timeout of ${facts.startTimeoutMs / 1_000} s`)];
+    return [
+      condemn(
+        workerId,
+        `it did not ask for a job within the start timeout of ${facts.startTimeoutMs / 1_000} s`,
+      ),
+    ];
   }
   if (state === "draining") return judgeDraining(worker, nowMs);
   if (state === "ready" && nowMs - worker.lastSeenMs > LEASE_MS) {

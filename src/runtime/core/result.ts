@@ -7,7 +7,12 @@ export const MAX_RESULT_DEPTH = 1_000;
 export type Report =
   | { readonly kind: "progress"; readonly outputJson: string }
   | { readonly kind: "output"; readonly outputJson: string | null; readonly refresh: boolean }
-  | { readonly kind: "error"; readonly error: string; readonly outputJson: string | null; readonly refresh: boolean }
+  | {
+      readonly kind: "error";
+      readonly error: string;
+      readonly outputJson: string | null;
+      readonly refresh: boolean;
+    }
   /** Not JSON even after repair: the job fails at once instead of hanging (F-31). */
   | { readonly kind: "unreadable"; readonly reason: string };
 
@@ -21,8 +26,10 @@ export function readReport(body: string): Report {
   const error = members.get("error");
   const outputJson = members.get("output") ?? null;
   const refresh = members.get("stopPod") === "true";
-  if (error !== undefined && error !== "null") return { kind: "error", error: textOf(error), outputJson, refresh };
-  if (members.get("status") === '"IN_PROGRESS"') return { kind: "progress", outputJson: outputJson ?? "null" };
+  if (error !== undefined && error !== "null")
+    return { kind: "error", error: textOf(error), outputJson, refresh };
+  if (members.get("status") === '"IN_PROGRESS"')
+    return { kind: "progress", outputJson: outputJson ?? "null" };
   return { kind: "output", outputJson, refresh };
 }
 

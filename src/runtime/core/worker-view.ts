@@ -1,7 +1,14 @@
 import type { Worker } from "./model.ts";
 
 /** RunPod's worker states, and `gone` for the history. */
-export type ShownWorkerState = "initializing" | "idle" | "running" | "throttled" | "outdated" | "unhealthy" | "gone";
+export type ShownWorkerState =
+  | "initializing"
+  | "idle"
+  | "running"
+  | "throttled"
+  | "outdated"
+  | "unhealthy"
+  | "gone";
 
 /** The state that people and clients see: derived from the stored one, the leases held and the live release. */
 export function shownState(worker: Worker, leases: number, liveRelease: number | null): ShownWorkerState {
@@ -23,10 +30,15 @@ export function shownState(worker: Worker, leases: number, liveRelease: number |
   }
 }
 
-export type WorkerCounts = Record<"idle" | "initializing" | "ready" | "running" | "throttled" | "unhealthy", number>;
+export type WorkerCounts = Record<
+  "idle" | "initializing" | "ready" | "running" | "throttled" | "unhealthy",
+  number
+>;
 
 /** Counts as /health gives them: `ready` follows `idle`, and an outdated worker counts by what it does. */
-export function countWorkers(workers: readonly { readonly worker: Worker; readonly leases: number }[]): WorkerCounts {
+export function countWorkers(
+  workers: readonly { readonly worker: Worker; readonly leases: number }[],
+): WorkerCounts {
   const counts = { idle: 0, initializing: 0, ready: 0, running: 0, throttled: 0, unhealthy: 0 };
   for (const { worker, leases } of workers) {
     const state = shownState(worker, leases, null);

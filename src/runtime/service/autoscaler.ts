@@ -42,7 +42,11 @@ export function createAutoscaler({ store, clock, events, activity, log }: Autosc
     const decision = decide(sample, endpoint.settings, states.get(endpoint.id) ?? INITIAL_SCALING, nowMs);
     states.set(endpoint.id, decision.state);
     if (decision.desired !== endpoint.desired.workers) {
-      await store.fleet.setDesired(endpoint.id, { workers: decision.desired, reason: decision.reason }, nowMs);
+      await store.fleet.setDesired(
+        endpoint.id,
+        { workers: decision.desired, reason: decision.reason },
+        nowMs,
+      );
     }
     return decision.nextCheckMs;
   }
@@ -65,7 +69,14 @@ export function createAutoscaler({ store, clock, events, activity, log }: Autosc
     };
   }
 
-  const loop = createLoop({ clock, tick, maxPauseMs: MAX_PAUSE_MS, minPauseMs: MIN_PAUSE_MS, log, name: "autoscaler" });
+  const loop = createLoop({
+    clock,
+    tick,
+    maxPauseMs: MAX_PAUSE_MS,
+    minPauseMs: MIN_PAUSE_MS,
+    log,
+    name: "autoscaler",
+  });
   events.subscribe(({ kind, endpointId }) => {
     if (endpointId === null || kind === "scaler.decide") return;
     if (kind === "endpoint.delete") states.delete(endpointId);

@@ -1,3 +1,4 @@
+import { BODY_LIMIT_BYTES } from "../../contract/schemas/job.ts";
 import { createDispatch, type Waiter } from "../core/dispatch.ts";
 import type { EndpointId, JobId, RunningJob, WorkerId } from "../core/model.ts";
 import { readChunk, readReport } from "../core/result.ts";
@@ -39,9 +40,12 @@ export type Deliveries = {
   /** Answers every held take with nothing: this daemon hands over or stops. */
   releaseAll(): void;
   /** Records what a worker posted to job-done. `refresh`: the worker asks to be replaced. */
-  report(lease: LeaseRef, body: string): Promise<{ readonly applied: boolean; readonly ended: boolean; readonly refresh: boolean }>;
+  report(
+    lease: LeaseRef,
+    body: string,
+  ): Promise<{ readonly applied: boolean; readonly ended: boolean; readonly refresh: boolean }>;
   /** Records a result that is over the size limit. */
-  reportOversize(lease: LeaseRef, bytes: number): Promise<Applied>;
+  reportOversize(lease: LeaseRef): Promise<Applied>;
   /** Records a chunk; a stream over its limit fails the job. */
   chunk(lease: LeaseRef, body: string): Promise<Applied>;
   /** Open polls, for tests and metrics. */
@@ -57,7 +61,11 @@ export type DeliveriesOptions = {
   readonly log: { warn(fields: object, message: string): void };
 };
 
-type OpenTake = Waiter & { readonly request: TakeRequest; readonly finish: (deliveries: readonly Delivery[]) => void; open: boolean };
+type OpenTake = Waiter & {
+  readonly request: TakeRequest;
+  readonly finish: (deliveries: readonly Delivery[]) => void;
+  open: boolean;
+};
 
 export function createDeliveries(options: DeliveriesOptions): Deliveries {
   const { store, clock, random, events, log } = options;
@@ -71,7 +79,8 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
   events.subscribe((event) => {
     const endpointId = dispatch.observe(event);
     if (endpointId !== null) pump(endpointId);
-    if (event.kind === "worker.move" && event.workerId && event.data.to !== "ready") leave(event.workerId, event.data.to);
+    if (event.kind === "worker.move" && event.workerId && event.data.to !== "ready")
+      leave(event.workerId, event.data.to);
   });
 
   function seed(endpointId: EndpointId): void {
@@ -110,7 +119,8 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
   }
 
   function take(request: TakeRequest): Promise<readonly Delivery[]> {
-    if (!request.busy) settleLost(request).catch((error: unknown) => log.warn({ err: error }, "lost results not settled"));
+    if (!request.busy)
+      settleLost(request).catch((error: unknown) => log.warn({ err: error }, "lost results not settled"));
     return new Promise((resolve) => {
       const timer = new AbortController();
       const waiter: OpenTake = {
@@ -202,7 +212,11 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
       return { applied, ended: false, refresh: false };
     }
     if (result.kind === "unreadable") {
-      const rejected = { kind: "rejected", failure: "invalid_result", error: `invalid_result: the result is ${result.reason}` } as const;
+      const rejected = {
+        kind: "rejected",
+        failure: "invalid_result",
+        error: `invalid_result: the result is ${result.reason}`,
+      } as const;
       const { applied } = await store.jobs.finish(lease, rejected, nowMs);
       return { applied, ended: true, refresh: false };
     }
@@ -217,8 +231,8 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     return Math.round(1_000 * (15 + (attempt - 1) ** 4 + 30 * random.fraction() * attempt));
   }
 
-  function reportOversize(lease: LeaseRef, bytes: number): Promise<Applied> {
-    const error = `result_too_large: the result has ${bytes} bytes or more, the limit is 20 MB; store large files elsewhere and return their address`;
+  function reportOversize(lease: LeaseRef): Promise<Applied> {
+    const error = `result_too_large: what the worker sent is larger than ${BODY_LIMIT_BYTES.result} bytes; store large files elsewhere and return their address`;
     return store.jobs.finish(lease, { kind: "rejected", failure: "result_too_large", error }, clock.nowMs());
   }
 
@@ -231,7 +245,11 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     const appended = await store.jobs.appendChunks(lease, [parsed.chunkJson], options.maxStreamBytes);
     if (appended.tooLarge) {
       const error = `stream_too_large: the job's chunks pass ${options.maxStreamBytes} bytes`;
-      return store.jobs.finish(lease, { kind: "rejected", failure: "stream_too_large", error }, clock.nowMs());
+      return store.jobs.finish(
+        lease,
+        { kind: "rejected", failure: "stream_too_large", error },
+        clock.nowMs(),
+      );
     }
     if (appended.applied) events.touchJob(lease.jobId);
     return appended;

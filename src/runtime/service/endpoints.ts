@@ -14,7 +14,11 @@ import type { ReleaseBuilder } from "../ports/worker-pool.ts";
 import type { Events } from "./events.ts";
 
 /** Who asks, as far as endpoints care. */
-export type Caller = { readonly owner: string; readonly scope: string; readonly endpointIds: readonly EndpointId[] };
+export type Caller = {
+  readonly owner: string;
+  readonly scope: string;
+  readonly endpointIds: readonly EndpointId[];
+};
 
 /** An endpoint as one caller sees it: `owner` is null for all its jobs, else only that owner's exist. */
 export type VisibleEndpoint = { readonly endpoint: Endpoint; readonly owner: string | null };
@@ -27,7 +31,12 @@ export type Endpoints = {
   list(caller: Caller): readonly VisibleEndpoint[];
   byId(id: EndpointId): Endpoint | null;
   /** Builds and stores; says each step of the build through `onLine`. */
-  create(caller: Caller, request: CreateEndpoint, onLine: (line: string) => void, signal: AbortSignal): Promise<Endpoint>;
+  create(
+    caller: Caller,
+    request: CreateEndpoint,
+    onLine: (line: string) => void,
+    signal: AbortSignal,
+  ): Promise<Endpoint>;
   update(
     caller: Caller,
     idOrName: string,
@@ -74,11 +83,17 @@ export function createEndpoints({ store, clock, random, events, builder }: Endpo
 
   function own(caller: Caller, idOrName: string): Endpoint {
     const { endpoint, owner } = find(caller, idOrName);
-    if (owner !== null) throw new RpxError("forbidden", `endpoint "${endpoint.name}" belongs to somebody else`);
+    if (owner !== null)
+      throw new RpxError("forbidden", `endpoint "${endpoint.name}" belongs to somebody else`);
     return endpoint;
   }
 
-  async function create(caller: Caller, request: CreateEndpoint, onLine: (line: string) => void, signal: AbortSignal) {
+  async function create(
+    caller: Caller,
+    request: CreateEndpoint,
+    onLine: (line: string) => void,
+    signal: AbortSignal,
+  ) {
     refuseReserved(request.name, request.id);
     if (byName.has(request.name)) throw taken(request.name);
     const spec = specOf(caller, request, request.config);
@@ -95,9 +110,14 @@ export function createEndpoints({ store, clock, random, events, builder }: Endpo
       desired: { workers: 0, reason: "new" },
       createdAtMs: nowMs,
     };
-    const outcome = await store.fleet.createEndpoint(endpoint, { endpointId: id, version: 1, spec, built, createdAtMs: nowMs }, nowMs);
+    const outcome = await store.fleet.createEndpoint(
+      endpoint,
+      { endpointId: id, version: 1, spec, built, createdAtMs: nowMs },
+      nowMs,
+    );
     if (outcome === "name_taken") throw taken(request.name);
-    if (outcome === "id_taken") throw new RpxError("conflict", `the id "${id}" is in use`, { hint: "choose another --id" });
+    if (outcome === "id_taken")
+      throw new RpxError("conflict", `the id "${id}" is in use`, { hint: "choose another --id" });
     return endpoint;
   }
 
@@ -121,7 +141,11 @@ export function createEndpoints({ store, clock, random, events, builder }: Endpo
       built: await builder.build(spec, onLine, signal),
       createdAtMs: nowMs,
     };
-    const change = { settings, ...(request.name !== undefined && { name: request.name }), ...(release && { release }) };
+    const change = {
+      settings,
+      ...(request.name !== undefined && { name: request.name }),
+      ...(release && { release }),
+    };
     const outcome = await store.fleet.updateEndpoint(endpoint.id, change, nowMs);
     if (outcome === "missing") throw unknown(idOrName);
     if (outcome === "name_taken") throw taken(request.name ?? endpoint.name);
@@ -134,7 +158,8 @@ export function createEndpoints({ store, clock, random, events, builder }: Endpo
     const upToSeq = store.jobs.newestSeq();
     const purge = { endpointId: endpoint.id, owner: null, upToSeq, limit: CANCEL_BATCH };
     while ((await store.jobs.purge(purge, clock.nowMs())) === CANCEL_BATCH);
-    const running = () => store.jobs.list({ endpointId: endpoint.id, states: ["IN_QUEUE", "IN_PROGRESS"], limit: CANCEL_BATCH });
+    const running = () =>
+      store.jobs.list({ endpointId: endpoint.id, states: ["IN_QUEUE", "IN_PROGRESS"], limit: CANCEL_BATCH });
     for (let jobs = running(); jobs.length > 0; jobs = running()) {
       await Promise.all(jobs.map(({ id }) => store.jobs.cancel(id, clock.nowMs())));
     }
@@ -164,7 +189,11 @@ function see(caller: Caller, endpoint: Endpoint): VisibleEndpoint | null {
   return caller.endpointIds.includes(endpoint.id) ? { endpoint, owner: caller.owner } : null;
 }
 
-function specOf(caller: Caller, code: Pick<CreateEndpoint, "source" | "handler" | "python">, config: EndpointConfig): ReleaseSpec {
+function specOf(
+  caller: Caller,
+  code: Pick<CreateEndpoint, "source" | "handler" | "python">,
+  config: EndpointConfig,
+): ReleaseSpec {
   if (code.source.kind === "folder" && caller.scope !== "admin") {
     throw new RpxError("forbidden", "only an admin key may run a folder of the daemon's machine in place", {
       hint: "use `rpx endpoint create`, which sends a copy",
@@ -194,7 +223,9 @@ function changedSpec(caller: Caller, before: ReleaseSpec, request: UpdateEndpoin
 
 function hardwareOf({ gpu, volumes, limits = {} }: EndpointConfig): Hardware {
   const { memory, cpus, pids, shm, disk } = limits;
-  const asked = Object.fromEntries(Object.entries({ memory, cpus, pids, shm, disk }).filter(([, value]) => value !== undefined));
+  const asked = Object.fromEntries(
+    Object.entries({ memory, cpus, pids, shm, disk }).filter(([, value]) => value !== undefined),
+  );
   return {
     ...(gpu && { gpu }),
     ...(volumes && { volumes }),
@@ -212,7 +243,9 @@ function refuseReserved(name: string, id?: string): void {
 }
 
 function taken(name: string): RpxError {
-  return new RpxError("conflict", `the name "${name}" is in use`, { hint: "choose another name, or update that endpoint" });
+  return new RpxError("conflict", `the name "${name}" is in use`, {
+    hint: "choose another name, or update that endpoint",
+  });
 }
 
 function unknown(idOrName: string): RpxError {

@@ -15,7 +15,11 @@ export type RunRequest = {
   /** Every other top-level member, for the handler. */
   readonly extrasJson: string;
   readonly webhookUrl: string | null;
-  readonly policy: { readonly executionTimeoutMs?: number; readonly ttlMs?: number; readonly lowPriority?: boolean };
+  readonly policy: {
+    readonly executionTimeoutMs?: number;
+    readonly ttlMs?: number;
+    readonly lowPriority?: boolean;
+  };
   readonly operation: "run" | "runsync";
   /** The caller gave `wait`: the result is kept five minutes instead of one. */
   readonly waitGiven: boolean;
@@ -68,7 +72,10 @@ export function createJobs({ store, clock, random, events, admit }: JobsOptions)
     const submission = {
       job,
       payload: { inputJson: request.inputJson, extrasJson: request.extrasJson },
-      idempotency: request.idempotency && { scope: `${owner}/${endpoint.id}/${request.operation}`, ...request.idempotency },
+      idempotency: request.idempotency && {
+        scope: `${owner}/${endpoint.id}/${request.operation}`,
+        ...request.idempotency,
+      },
       maxQueued: endpoint.settings.scale.maxQueued,
       maxOwnerQueued: store.keys.ownerMaxQueued(owner),
     };
@@ -126,9 +133,17 @@ export function createJobs({ store, clock, random, events, admit }: JobsOptions)
     return state === null || isTerminal(state);
   };
 
-  async function readStream(visible: Visible, jobId: JobId, waitMs: number, signal: AbortSignal): Promise<ChunkPage> {
+  async function readStream(
+    visible: Visible,
+    jobId: JobId,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<ChunkPage> {
     visibleJob(visible, jobId);
-    await events.untilJob(jobId, () => store.jobs.hasChunks(jobId) || hasEnded(jobId), { timeoutMs: waitMs, signal });
+    await events.untilJob(jobId, () => store.jobs.hasChunks(jobId) || hasEnded(jobId), {
+      timeoutMs: waitMs,
+      signal,
+    });
     const page = await store.jobs.readChunks(jobId, STREAM_PAGE_BYTES);
     if (!page) throw unknownJob(jobId);
     return page;
@@ -138,7 +153,10 @@ export function createJobs({ store, clock, random, events, admit }: JobsOptions)
     const upToSeq = store.jobs.newestSeq();
     let removed = 0;
     for (;;) {
-      const batch = await store.jobs.purge({ endpointId: endpoint.id, owner, upToSeq, limit: PURGE_BATCH }, clock.nowMs());
+      const batch = await store.jobs.purge(
+        { endpointId: endpoint.id, owner, upToSeq, limit: PURGE_BATCH },
+        clock.nowMs(),
+      );
       removed += batch;
       if (batch < PURGE_BATCH) return removed;
     }
@@ -169,7 +187,11 @@ export function createJobs({ store, clock, random, events, admit }: JobsOptions)
       visibleJob(visible, jobId);
       const { applied, job } = await store.jobs.retry(jobId, clock.nowMs());
       if (!job) throw unknownJob(jobId);
-      if (!applied) throw new RpxError("bad_request", `job ${jobId} is ${job.state}: only FAILED and TIMED_OUT jobs can be retried`);
+      if (!applied)
+        throw new RpxError(
+          "bad_request",
+          `job ${jobId} is ${job.state}: only FAILED and TIMED_OUT jobs can be retried`,
+        );
       return job;
     },
     purge,

@@ -41,7 +41,14 @@ export function createLeaseSweep({ store, clock, events, excuse, log }: LeasesOp
     return dueMs === null ? null : Math.max(0, Math.max(dueMs, judgeFromMs) - clock.nowMs());
   }
 
-  const loop = createLoop({ clock, tick, maxPauseMs: MAX_PAUSE_MS, minPauseMs: MIN_PAUSE_MS, log, name: "leases" });
+  const loop = createLoop({
+    clock,
+    tick,
+    maxPauseMs: MAX_PAUSE_MS,
+    minPauseMs: MIN_PAUSE_MS,
+    log,
+    name: "leases",
+  });
   events.subscribe(({ kind, data }) => {
     if (kind === "job.fail" && data.delayed) loop.nudge();
   });

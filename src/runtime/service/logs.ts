@@ -15,7 +15,11 @@ export type LogRequest = LogQuery & {
 
 export type Logs = {
   read(request: LogRequest): Promise<readonly TaggedLine[]>;
-  follow(request: LogRequest, onLines: (lines: readonly TaggedLine[]) => void, signal: AbortSignal): Promise<void>;
+  follow(
+    request: LogRequest,
+    onLines: (lines: readonly TaggedLine[]) => void,
+    signal: AbortSignal,
+  ): Promise<void>;
 };
 
 export type LogsOptions = { readonly logs: LogStore; readonly journal: JournalStore };
@@ -34,9 +38,12 @@ export function createLogs({ logs, journal }: LogsOptions): Logs {
     const spans: Span[] = [];
     for (const { jobId, data, atMs } of journal.read({ workerId, limit: MAX_ROWS })) {
       if (jobId === null) continue;
-      if (data.to === "IN_PROGRESS" && data.from === "IN_QUEUE") spans.push({ jobId, fromMs: atMs, untilMs: Number.POSITIVE_INFINITY });
+      if (data.to === "IN_PROGRESS" && data.from === "IN_QUEUE")
+        spans.push({ jobId, fromMs: atMs, untilMs: Number.POSITIVE_INFINITY });
       else if (data.from === "IN_PROGRESS" && data.to !== "IN_PROGRESS") {
-        const open = spans.findLast((span) => span.jobId === jobId && span.untilMs === Number.POSITIVE_INFINITY);
+        const open = spans.findLast(
+          (span) => span.jobId === jobId && span.untilMs === Number.POSITIVE_INFINITY,
+        );
         if (open) open.untilMs = atMs;
       }
     }
@@ -69,8 +76,13 @@ export function createLogs({ logs, journal }: LogsOptions): Logs {
 
   return {
     read: async (request) => {
-      const filtered = [request.jobId, request.level, request.source, request.grep].some((value) => value !== undefined);
-      const lines = await logs.read({ ...request, tail: filtered ? request.tail * FILTER_DEPTH : request.tail });
+      const filtered = [request.jobId, request.level, request.source, request.grep].some(
+        (value) => value !== undefined,
+      );
+      const lines = await logs.read({
+        ...request,
+        tail: filtered ? request.tail * FILTER_DEPTH : request.tail,
+      });
       return tag(lines).filter(matches(request)).slice(-request.tail);
     },
     follow: (request, onLines, signal) =>

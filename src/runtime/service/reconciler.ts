@@ -48,7 +48,9 @@ export type Reconciler = {
   /** Hands out nothing more, waits up to `graceMs` for running jobs, puts the others back uncounted, and ends the workers. */
   shutDown(graceMs: number): Promise<void>;
   /** Failed starts in a row and when the next start may be. */
-  crashState(endpointId: EndpointId): CrashState & { readonly degraded: boolean; readonly lastReason: string | null };
+  crashState(
+    endpointId: EndpointId,
+  ): CrashState & { readonly degraded: boolean; readonly lastReason: string | null };
 };
 
 const MAX_PAUSE_MS = 5_000;
@@ -70,7 +72,14 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   let exits: WorkerExit[] = [];
   let shuttingDown = false;
 
-  const loop = createLoop({ clock, tick, maxPauseMs: MAX_PAUSE_MS, minPauseMs: MIN_PAUSE_MS, log, name: "reconciler" });
+  const loop = createLoop({
+    clock,
+    tick,
+    maxPauseMs: MAX_PAUSE_MS,
+    minPauseMs: MIN_PAUSE_MS,
+    log,
+    name: "reconciler",
+  });
 
   pool.onExit((exit) => {
     exits.push(exit);
@@ -78,7 +87,12 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   });
   events.subscribe(({ kind, endpointId }) => {
     if (kind === "job.complete" && endpointId) crashes.delete(endpointId);
-    if (kind === "scaler.decide" || kind.startsWith("worker.") || kind.startsWith("endpoint.") || kind.startsWith("release.")) {
+    if (
+      kind === "scaler.decide" ||
+      kind.startsWith("worker.") ||
+      kind.startsWith("endpoint.") ||
+      kind.startsWith("release.")
+    ) {
       loop.nudge();
     } else if (kind.startsWith("job.") && kind !== "job.submit" && kind !== "job.take") loop.nudge();
   });
@@ -91,9 +105,12 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     const known = new Set(endpoints.map(({ id }) => id));
     for (const endpoint of endpoints) await reconcile(endpoint, workers.get(endpoint.id) ?? []);
     for (const [endpointId, orphans] of workers) {
-      if (!known.has(endpointId)) for (const { id } of orphans) await condemnNow(id, "its endpoint was deleted");
+      if (!known.has(endpointId))
+        for (const { id } of orphans) await condemnNow(id, "its endpoint was deleted");
     }
-    const watching = [...workers.values()].flat().some(({ state }) => state === "draining" || state === "failed");
+    const watching = [...workers.values()]
+      .flat()
+      .some(({ state }) => state === "draining" || state === "failed");
     return watching ? WATCH_MS : null;
   }
 
@@ -130,7 +147,11 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       case "condemn":
         return condemnNow(workerId, action.reason);
       case "clear":
-        await store.fleet.moveWorker(workerId, { to: "gone", reason: "its next try begins", revoke: true }, clock.nowMs());
+        await store.fleet.moveWorker(
+          workerId,
+          { to: "gone", reason: "its next try begins", revoke: true },
+          clock.nowMs(),
+        );
     }
   }
 
@@ -166,7 +187,11 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     });
     try {
       const { handle } = await pool.start({ workerId, endpointId: endpoint.id, built: release.built, env });
-      await store.fleet.moveWorker(workerId, { to: "starting", reason: "booting the handler", handle }, clock.nowMs());
+      await store.fleet.moveWorker(
+        workerId,
+        { to: "starting", reason: "booting the handler", handle },
+        clock.nowMs(),
+      );
       log.info({ endpointId: endpoint.id, workerId, handle }, "worker started");
     } catch (error) {
       const reason = `it could not be started: ${error instanceof Error ? error.message : String(error)}`;
@@ -235,8 +260,14 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     const retryAtMs = crashes.get(worker.endpointId)?.retryAtMs ?? 0;
     const waits = bad && retryAtMs > nowMs;
     const said = waits ? `${reason}; next try in ${Math.ceil((retryAtMs - nowMs) / 1_000)} s` : reason;
-    await Promise.all([ended, store.fleet.moveWorker(worker.id, { to: waits ? "failed" : "gone", reason: said, revoke: true }, nowMs)]);
-    log.info({ workerId: worker.id, endpointId: worker.endpointId, code: exit.code, signal: exit.signal, reason }, "worker ended");
+    await Promise.all([
+      ended,
+      store.fleet.moveWorker(worker.id, { to: waits ? "failed" : "gone", reason: said, revoke: true }, nowMs),
+    ]);
+    log.info(
+      { workerId: worker.id, endpointId: worker.endpointId, code: exit.code, signal: exit.signal, reason },
+      "worker ended",
+    );
   }
 
   async function recordCrash(worker: Worker, reason: string, hadWorked: boolean): Promise<void> {
@@ -247,20 +278,35 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   /** Rows without a process ended with the process that owned them: their jobs go back uncounted (design D6). */
   async function adopt(): Promise<void> {
     const present = await pool.list();
-    const running = new Map(present.filter(({ exit }) => exit === null).map((worker) => [worker.workerId, worker]));
+    const running = new Map(
+      present.filter(({ exit }) => exit === null).map((worker) => [worker.workerId, worker]),
+    );
     const ended = new Map(present.flatMap(({ exit }) => (exit ? [[exit.workerId, exit] as const] : [])));
-    for (const worker of store.fleet.workers()) await adoptWorker(worker, running.get(worker.id)?.handle, ended.get(worker.id));
+    for (const worker of store.fleet.workers())
+      await adoptWorker(worker, running.get(worker.id)?.handle, ended.get(worker.id));
     for (const { workerId } of running.values()) if (!isPresent(workerId)) await pool.kill(workerId);
   }
 
-  async function adoptWorker(worker: Worker, handle: string | undefined, exit: WorkerExit | undefined): Promise<void> {
+  async function adoptWorker(
+    worker: Worker,
+    handle: string | undefined,
+    exit: WorkerExit | undefined,
+  ): Promise<void> {
     const nowMs = clock.nowMs();
     if (exit) return settleExit(exit);
     if (handle === undefined) {
       await store.jobs.endLeases(worker.id, "return", "its process ended with the daemon", nowMs);
-      await store.fleet.moveWorker(worker.id, { to: "gone", reason: "its process ended with the daemon", revoke: true }, nowMs);
+      await store.fleet.moveWorker(
+        worker.id,
+        { to: "gone", reason: "its process ended with the daemon", revoke: true },
+        nowMs,
+      );
     } else if (worker.state === "wanted") {
-      await store.fleet.moveWorker(worker.id, { to: "starting", reason: "booting the handler", handle }, nowMs);
+      await store.fleet.moveWorker(
+        worker.id,
+        { to: "starting", reason: "booting the handler", handle },
+        nowMs,
+      );
     }
   }
 
@@ -276,8 +322,11 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     const workers = store.fleet.workers();
     await Promise.all(workers.map(({ id }) => drain(id, "the daemon is stopping")));
     const deadlineMs = clock.nowMs() + graceMs;
-    while (workers.some(({ id }) => activity.leases(id) > 0) && clock.nowMs() < deadlineMs) await clock.sleep(50);
-    await Promise.all(workers.map(({ id }) => store.jobs.endLeases(id, "return", "the daemon stopped", clock.nowMs())));
+    while (workers.some(({ id }) => activity.leases(id) > 0) && clock.nowMs() < deadlineMs)
+      await clock.sleep(50);
+    await Promise.all(
+      workers.map(({ id }) => store.jobs.endLeases(id, "return", "the daemon stopped", clock.nowMs())),
+    );
     await Promise.all(workers.map(({ id }) => stopWorker(id)));
     const killAtMs = clock.nowMs() + 2_000;
     while (draining().length > 0 && clock.nowMs() < killAtMs) await clock.sleep(20);
@@ -293,14 +342,21 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     nudge: loop.nudge,
     stop: loop.stop,
     condemn: (workerId, reason) => {
-      condemnNow(workerId, reason).catch((error: unknown) => log.error({ err: error, workerId }, "condemn failed"));
+      condemnNow(workerId, reason).catch((error: unknown) =>
+        log.error({ err: error, workerId }, "condemn failed"),
+      );
     },
     drain,
     shutDown,
     crashState: (endpointId) => {
       const state = crashes.get(endpointId);
       const { failures, retryAtMs } = state ?? NO_CRASHES;
-      return { failures, retryAtMs, degraded: failures >= DEGRADED_FAILURES, lastReason: state?.lastReason ?? null };
+      return {
+        failures,
+        retryAtMs,
+        degraded: failures >= DEGRADED_FAILURES,
+        lastReason: state?.lastReason ?? null,
+      };
     },
   };
 }

@@ -50,5 +50,12 @@ export function createRetention({ store, clock, logs, databaseBytes, log }: Rete
     return new Set(store.fleet.workers().map(({ id }) => id));
   }
 
-  return createLoop({ clock, tick, maxPauseMs: MAX_PAUSE_MS, minPauseMs: MIN_PAUSE_MS, log, name: "retention" });
+  return createLoop({
+    clock,
+    tick,
+    maxPauseMs: MAX_PAUSE_MS,
+    minPauseMs: MIN_PAUSE_MS,
+    log,
+    name: "retention",
+  });
 }

@@ -38,7 +38,12 @@ export type StopsOptions = {
   readonly releaseTakes: (workerId: WorkerId) => void;
 };
 
-type Listener = { open: ((jobIds: readonly JobId[]) => void) | null; lastPollMs: number; waiting: Set<JobId>; told: Set<JobId> };
+type Listener = {
+  open: ((jobIds: readonly JobId[]) => void) | null;
+  lastPollMs: number;
+  waiting: Set<JobId>;
+  told: Set<JobId>;
+};
 
 export function createStops({ store, clock, events, condemn, releaseTakes }: StopsOptions): Stops {
   const listeners = new Map<WorkerId, Listener>();
@@ -66,7 +71,10 @@ export function createStops({ store, clock, events, condemn, releaseTakes }: Sto
   function stop(workerId: WorkerId, jobId: JobId): void {
     const listener = listenerOf(workerId);
     const listens = listener.open !== null || clock.nowMs() - listener.lastPollMs < LISTENS_MS;
-    if (!listens) return condemn(workerId, "its job was stopped, and this worker cannot stop a single job");
+    if (!listens) {
+      condemn(workerId, "its job was stopped, and this worker cannot stop a single job");
+      return;
+    }
     listener.waiting.add(jobId);
     answer(listener);
     void enforce(workerId, jobId);

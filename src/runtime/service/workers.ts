@@ -27,7 +27,11 @@ export type Workers = {
 
 type Known = { readonly worker: Worker; readonly digest: Buffer | null };
 
-export type WorkersOptions = { readonly store: Pick<Store, "fleet">; readonly clock: Clock; readonly events: Events };
+export type WorkersOptions = {
+  readonly store: Pick<Store, "fleet">;
+  readonly clock: Clock;
+  readonly events: Events;
+};
 
 export function createWorkers({ store, clock, events }: WorkersOptions): Workers {
   const known = new Map<WorkerId, Known>();
@@ -54,7 +58,8 @@ export function createWorkers({ store, clock, events }: WorkersOptions): Workers
   function authenticate(token: string | null, endpointId: string, workerId: string): WorkerPrincipal {
     const entry = lookUp(workerId as WorkerId);
     const digest = Buffer.from(digestKey(token ?? ""));
-    const right = entry?.digest != null && entry.digest.length === digest.length && timingSafeEqual(entry.digest, digest);
+    const right =
+      entry?.digest != null && entry.digest.length === digest.length && timingSafeEqual(entry.digest, digest);
     if (!right || entry.worker.endpointId !== endpointId) {
       throw new RpxError("unauthorized", "this token does not open this worker", {
         why: "the worker was replaced, or the token is another worker's",
@@ -67,7 +72,8 @@ export function createWorkers({ store, clock, events }: WorkersOptions): Workers
   async function took(workerId: WorkerId): Promise<void> {
     const state = lookUp(workerId)?.worker.state;
     if (state !== "starting" && state !== "wanted") return;
-    if (state === "wanted") await store.fleet.moveWorker(workerId, { to: "starting", reason: "started" }, clock.nowMs());
+    if (state === "wanted")
+      await store.fleet.moveWorker(workerId, { to: "starting", reason: "started" }, clock.nowMs());
     await store.fleet.moveWorker(workerId, { to: "ready", reason: "asking for jobs" }, clock.nowMs());
   }
 
@@ -78,7 +84,8 @@ export function createWorkers({ store, clock, events }: WorkersOptions): Workers
     retire: async (workerId, reason) => {
       await store.fleet.moveWorker(workerId, { to: "draining", reason }, clock.nowMs());
     },
-    lastSeenMs: (workerId) => Math.max(seenMs.get(workerId) ?? store.fleet.worker(workerId)?.createdAtMs ?? 0, startedAtMs),
+    lastSeenMs: (workerId) =>
+      Math.max(seenMs.get(workerId) ?? store.fleet.worker(workerId)?.createdAtMs ?? 0, startedAtMs),
     excuse: (pauseMs) => {
       for (const [workerId, atMs] of seenMs) seenMs.set(workerId, atMs + pauseMs);
     },
