@@ -7,6 +7,7 @@ import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { HostedProcess, ProcessSpec } from "../../../src/runtime/ports/process-host.ts";
+import { MAX_WAITING_CONNECTIONS } from "../../../src/supervisor/sockets.ts";
 import {
   call,
   callJson,
@@ -92,7 +93,9 @@ describe("one supervisor per data directory (F-37)", () => {
     const second = start();
     const end = await second.ended;
     expect(end).toMatchObject({ code: 6 });
-    expect(end.atMs - startedMs).toBeLessThan(1000);
+    report(`one refusal after ${(end.atMs - startedMs).toFixed(0)} ms`);
+    // A second on a machine that is not busy with other tests (F-37).
+    expect(end.atMs - startedMs).toBeLessThan(3000);
     expect(second.stderr).toEqual([
       `Error: another rpx runs on the data directory ${dataDir}`,
       `why: process ${first.process.pid} holds ${join(dataDir, "supervisor.lock")}`,
@@ -187,6 +190,35 @@ describe("connections", () => {
     await until("new ones are served", () => pidOf(port).catch(() => false as const));
     expect(isAlive(supervisor.process.pid ?? 0)).toBe(true);
   });
+
+  test("no more wait for a daemon than the limit; the newest are closed, the others served", async () => {
+    const supervisor = start();
+    const { pid, port } = await supervisor.ready();
+    process.kill(pid, "SIGSTOP");
+    const surplus = 40;
+    let closed = 0;
+    const sockets: Socket[] = [];
+    for (let number = 0; number < MAX_WAITING_CONNECTIONS + surplus; number += 1) {
+      const socket = await connected(port);
+      socket
+        .on("error", () => {})
+        .once("close", () => {
+          closed += 1;
+        });
+      socket.resume();
+      sockets.push(socket);
+    }
+    await until("the surplus is closed", () => closed === surplus);
+    process.kill(pid, "SIGCONT");
+    const last = sockets[MAX_WAITING_CONNECTIONS - 1];
+    last?.write("GET / HTTP/1.1\r\nHost: rpx\r\nConnection: close\r\n\r\n");
+    await until("the last one is answered", () => (last?.bytesRead ?? 0) > 0);
+    expect(await pidOf(port)).toBe(pid);
+    expect(supervisor.stderr).toEqual([
+      "rpx supervisor: connections are refused: too many wait for the daemon",
+    ]);
+    for (const socket of sockets) socket.destroy();
+  }, 30_000);
 
   test("a name that is asked for again keeps its socket; a closed one is free", async () => {
     const { port } = await start().ready();
