@@ -14,13 +14,20 @@ const QUIET_LIMIT_MS = 1_000;
 const SHOWN_ID = 6;
 
 export type LogFollower = {
-  /** Waits for the last lines, then ends. */
+  /** Waits for the last lines. */
   finish(): Promise<void>;
+  /** Ends it at once. */
+  end(): void;
 };
 
-/** Prints the output of an endpoint's workers on stderr as it comes, from `since` (ISO time) on. */
-export function followLogs(client: Client, endpoint: string, since: string): LogFollower {
+/** Prints the output of an endpoint's workers on stderr as it comes, from `since` (ISO time) on, over broken connections. */
+export function followLogs(
+  connect: (signal: AbortSignal) => Client,
+  endpoint: string,
+  since: string,
+): LogFollower {
   const over = new AbortController();
+  const client = connect(over.signal);
   let lastLineMs = performance.now();
   let from = since;
   const follow = async (): Promise<void> => {
@@ -49,8 +56,8 @@ export function followLogs(client: Client, endpoint: string, since: string): Log
         if (performance.now() - askedMs > QUIET_LIMIT_MS) break;
         await sleep(QUIET_MS / 4);
       }
-      over.abort();
     },
+    end: () => over.abort(),
   };
 }
 

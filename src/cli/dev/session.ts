@@ -43,14 +43,19 @@ export async function withSession<Result>(
   const daemon = await withPatience(starting, async () => "the daemon to start");
   try {
     const send = createHttpSend({ url: daemon.url, key: daemon.key });
-    const client = createClient({ send, signal });
-    const calm = (limitMs: number): Client => createClient({ send, signal: AbortSignal.timeout(limitMs) });
+    const connect = (until: AbortSignal): Client => createClient({ send, signal: until });
+    const client = connect(signal);
+    const calm = (limitMs: number): Client => connect(AbortSignal.timeout(limitMs));
     const name = project.name ?? endpointNameFrom(basename(project.folder));
     const deploying = deployFolder(client, project, { name, isWarm: options.isWarm });
     const endpoint = await withPatience(deploying, async () => "the daemon to take the folder");
-    const logs = followLogs(client, endpoint.id, since);
+    const logs = followLogs(connect, endpoint.id, since);
     const died = daemon.died.then((error) => Promise.reject(error));
-    return await Promise.race([work({ daemon, client, calm, endpoint, logs }), died]);
+    try {
+      return await Promise.race([work({ daemon, client, calm, endpoint, logs }), died]);
+    } finally {
+      logs.end();
+    }
   } finally {
     await daemon.stop();
   }
