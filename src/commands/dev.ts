@@ -12,6 +12,7 @@ import { ShownError } from "../cli/errors.ts";
 import { readInput, readStdin } from "../cli/job-input.ts";
 import { printJson, talk } from "../cli/output.ts";
 import { checkInterpreter, checkPool } from "../cli/serve/daemon-flags.ts";
+import { checkPortFree } from "../cli/serve/port-check.ts";
 import { loadProject, type Project } from "../project/load.ts";
 
 const MAX_PORT = 65_535;
@@ -89,6 +90,7 @@ Exits 7 when the job ended badly, 6 when another rpx dev runs on the folder, oth
         throw new ShownError(await runOutside(project, handlerArguments, { python, signal: stop.signal }));
       }
       checkRunnable(project);
+      await checkPortFree("--port", { host: "127.0.0.1", port: flags.port });
       await this.runSession(project, { ...flags, python }, { path: args.dir, signal: stop.signal });
     } finally {
       stop.dispose();

@@ -2,11 +2,15 @@ import { Flags } from "@oclif/core";
 import { BaseCommand } from "../cli/base-command.ts";
 import { talk } from "../cli/output.ts";
 import { dataDir } from "../cli/paths.ts";
-import { daemonSettings } from "../cli/serve/daemon-flags.ts";
+import { type DaemonSettings, daemonSettings } from "../cli/serve/daemon-flags.ts";
 import { startDetached } from "../cli/serve/detach.ts";
 import { supervisorArguments } from "../cli/serve/entries.ts";
+import { checkPortFree } from "../cli/serve/port-check.ts";
+import { readDaemonFile } from "../cli/settings.ts";
 
 const MAX_PORT = 65_535;
+/** Where workers of the process pool reach the daemon. */
+const WORKER_HOST = "127.0.0.1";
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "silent"] as const;
 
 const port = (name: string, summary: string, preset: number) =>
@@ -119,11 +123,19 @@ The first start makes an admin key and keeps it in the data directory, where the
       },
       folder,
     );
+    await checkPorts(settings);
     if (!flags.detach) return becomeSupervisor(folder, settings);
     const { url, pid, logPath } = await startDetached(folder, settings);
     talk(`the daemon runs in the background; it writes ${logPath}, stop it with: kill ${pid}`);
     this.answer({ url, pid, dataDir: folder, log: logPath }, () => url);
   }
+}
+
+/** A daemon that has this data directory has the ports too: the supervisor's refusal tells more then. */
+async function checkPorts({ dataDir, host, port, workerPort }: DaemonSettings): Promise<void> {
+  if (readDaemonFile(dataDir) !== null) return;
+  await checkPortFree("--port", { host, port });
+  await checkPortFree("--worker-port", { host: WORKER_HOST, port: workerPort });
 }
 
 /** Same pid, same terminal, same signals: nothing of this command is left in memory. */

@@ -1,5 +1,7 @@
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -130,6 +132,52 @@ describe("every refusal names its flag", () => {
     });
     expect(existsSync(dataDir)).toBe(false);
   });
+});
+
+test("F-36: a port in use is refused with its owner, before any data is there", async () => {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  const dataDir = join(scratch, "data");
+  try {
+    for (const flag of ["--port", "--worker-port"]) {
+      const ports = flag === "--port" ? ["--worker-port", "0"] : ["--port", "0"];
+      const args = [bin, "serve", flag, String(port), ...ports, "--data-dir", dataDir];
+      expect(await run(process.execPath, args).catch((error: unknown) => error)).toMatchObject({
+        code: 6,
+        stderr: expect.stringContaining(
+          `Error: ${flag} ${port} is in use\nwhy: process ${process.pid} listens there`,
+        ),
+      });
+    }
+    expect(existsSync(dataDir)).toBe(false);
+  } finally {
+    server.close();
+  }
+});
+
+test("--detach: prints the URL when the daemon answers; a second one is refused; SIGTERM ends it", async () => {
+  const args = [bin, "serve", "--detach", "--port", "0", "--worker-port", "0", "--data-dir", scratch];
+  const { stdout } = await run(process.execPath, [...args, "--json"]);
+  const { url, pid } = JSON.parse(stdout) as { url: string; pid: number };
+  try {
+    expect((await fetch(`${url}/healthz`)).status).toBe(200);
+    expect(await run(process.execPath, args).catch((error: unknown) => error)).toMatchObject({
+      code: 6,
+      stdout: "",
+      stderr: expect.stringContaining(`process ${pid} holds`),
+    });
+  } finally {
+    process.kill(pid, "SIGTERM");
+  }
+  const isThere = (): boolean => {
+    try {
+      return process.kill(pid, 0);
+    } catch {
+      return false;
+    }
+  };
+  await expect.poll(isThere, { timeout: 10_000 }).toBe(false);
 });
 
 test("what is accepted is what the daemon reads", () => {

@@ -3,10 +3,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type ErrorCode, RpxError } from "../../contract/error.ts";
+import { RpxError } from "../../contract/error.ts";
 import { sanitizeLine } from "../../text/sanitize.ts";
 import { talk } from "../output.ts";
 import { supervisorArguments } from "../serve/entries.ts";
+import { startFailure } from "../serve/start-failure.ts";
 import { readKeyFile } from "../settings.ts";
 
 /** From the start of the supervisor to the ready line. */
@@ -15,14 +16,6 @@ const READY_LIMIT_MS = 30_000;
 const STOP_LIMIT_MS = 3_000;
 /** Lines of its log that are kept for the case that it fails. */
 const KEPT_LINES = 20;
-/** What its exit code says of a start that failed. */
-const CODE_OF_EXIT: Readonly<Record<number, ErrorCode>> = {
-  2: "usage",
-  3: "not_found",
-  4: "forbidden",
-  6: "conflict",
-};
-
 /** What a daemon of `rpx dev` is started with. */
 export type DevDaemonOptions = {
   readonly dataDir: string;
@@ -144,15 +137,7 @@ function startError(
 ): RpxError {
   const holder = holderPid(dataDir);
   if (child.exitCode === 6 && holder !== null && holder !== child.pid) return takenError(holder);
-  const code = CODE_OF_EXIT[child.exitCode ?? -1] ?? "internal";
-  const said = (label: string): string | undefined =>
-    log.findLast((line) => line.startsWith(`${label}: `))?.slice(label.length + 2);
-  const why = said("why") ?? log.at(-1);
-  const hint = said("try");
-  return new RpxError(code, said("Error") ?? `the daemon did not start (${how})`, {
-    ...(why === undefined ? {} : { why }),
-    ...(hint === undefined ? {} : { hint }),
-  });
+  return startFailure({ how, exit: child.exitCode, lines: log, hint: "DEBUG=rpx:* shows its whole log" });
 }
 
 function takenError(pid: number): RpxError {

@@ -4,26 +4,19 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createClient } from "../../client/client.ts";
 import { createHttpSend } from "../../client/send-http.ts";
-import { type ErrorCode, RpxError } from "../../contract/error.ts";
+import { RpxError } from "../../contract/error.ts";
 import { type DaemonFile, readDaemonFile } from "../settings.ts";
 import { supervisorArguments } from "./entries.ts";
+import { startFailure } from "./start-failure.ts";
 
 /** How long a daemon in the background may take until it answers. */
 const READY_LIMIT_MS = 30_000;
 const POLL_MS = 100;
 /** One try to reach it: a daemon that is ready answers in a few ms. */
 const HEALTH_LIMIT_MS = 2_000;
-/** Lines and bytes of the log that are shown when it did not start. */
-const SHOWN_LINES = 3;
+/** Lines and bytes of the log that are read when it did not start. */
+const KEPT_LINES = 20;
 const SHOWN_BYTES = 16_384;
-
-/** What the supervisor's exit code says of a start that failed. */
-const CODE_OF_EXIT: Readonly<Record<number, ErrorCode>> = {
-  2: "usage",
-  3: "not_found",
-  4: "forbidden",
-  6: "conflict",
-};
 
 /** A daemon that runs in the background. `pid` is the supervisor's: what `kill` stops. */
 export type DetachedDaemon = { readonly url: string; readonly pid: number; readonly logPath: string };
@@ -71,7 +64,7 @@ async function untilReady(child: ChildProcess, start: Start): Promise<DaemonFile
   }
   child.kill("SIGTERM");
   throw new RpxError("timed_out", `the daemon was not ready after ${READY_LIMIT_MS / 1_000} s`, {
-    why: lastLines(start),
+    why: lastLines(start).at(-1) ?? "it wrote nothing into its log",
     hint: `see ${start.logPath}`,
   });
 }
@@ -94,14 +87,14 @@ async function answers(url: string): Promise<boolean> {
 
 function ended(child: ChildProcess, failure: Error | null, start: Start): RpxError {
   const how = failure?.message ?? (child.signalCode === null ? `exit ${child.exitCode}` : child.signalCode);
-  return new RpxError(CODE_OF_EXIT[child.exitCode ?? -1] ?? "internal", `the daemon did not start (${how})`, {
-    why: lastLines(start),
-    hint: `see ${start.logPath}`,
-  });
+  return startFailure({ how, exit: child.exitCode, lines: lastLines(start), hint: `see ${start.logPath}` });
 }
 
-function lastLines({ logPath, logStart }: Start): string {
+/** What this start wrote last. */
+function lastLines({ logPath, logStart }: Start): string[] {
   const text = readFileSync(logPath).subarray(logStart).subarray(-SHOWN_BYTES).toString("utf8");
-  const lines = text.split("\n").filter((line) => line.trim() !== "");
-  return lines.length === 0 ? "it wrote nothing into its log" : lines.slice(-SHOWN_LINES).join("; ");
+  return text
+    .split("\n")
+    .filter((line) => line.trim() !== "")
+    .slice(-KEPT_LINES);
 }
