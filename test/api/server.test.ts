@@ -67,7 +67,10 @@ function testLog(lines: string[]) {
 }
 
 let nowMs = 0;
-const clock = { nowMs: () => nowMs++ };
+const clock = {
+  nowMs: () => nowMs++,
+  sleep: (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms)),
+};
 
 async function keep(host: HttpHost, log: string[], pauseOnConnect = false): Promise<Served> {
   const listener = await listenFor(host.accept, { pauseOnConnect });

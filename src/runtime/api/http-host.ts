@@ -2,6 +2,7 @@ import { createServer, type RequestListener, type Server, type ServerOptions, ST
 import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import { VERSION_HEADER } from "../../contract/routes.ts";
+import type { Clock } from "../ports/clock.ts";
 import type { Exchange, Frame } from "./exchange.ts";
 
 /** How long a connection may take. `checkEveryMs`: how often Node looks for those that are too late. */
@@ -25,6 +26,12 @@ const MAX_HEADERS = 200;
 /** TCP probes after this long without traffic: a held reply must notice a peer that vanished without a word. */
 const TCP_PROBE_AFTER_MS = 60_000;
 
+/**
+ * A connection that looks idle may have a request on its way, which closing it would reset. So an idle one may send one
+ * more, answered with `Connection: close`, for this long.
+ */
+const LAST_CALL_MS = 250;
+
 export type TlsFiles = { readonly cert: string | Buffer; readonly key: string | Buffer };
 
 /** A server that serves connections accepted elsewhere. */
@@ -32,7 +39,7 @@ export type HttpHost = {
   /** Serves one accepted connection. After `close` it is ended at once. */
   accept(socket: Socket): void;
   /**
-   * Ends idle connections, makes every further reply close its connection, and resolves when the last has ended. Held replies
+   * Ends idle connections after a last call, makes every further reply close its connection, and resolves when the last has ended. Held replies
    * and streams end when their handlers do, and a silent connection after `headersMs`: the caller bounds the wait.
    */
   drain(): Promise<void>;
@@ -68,10 +75,11 @@ export function createNodeServer(
 }
 
 /** Accepts, drains and closes for a server made by {@link createNodeServer}. */
-export function createHttpHost(server: Server, frame: Frame): HttpHost {
+export function createHttpHost(server: Server, frame: Frame, clock: Pick<Clock, "sleep">): HttpHost {
   const sockets = new Set<Socket>();
   const waiting: { readonly isOver: () => boolean; readonly resolve: () => void }[] = [];
   let closed = false;
+  let isLastCallOver = false;
 
   const check = (): void => {
     for (const { isOver, resolve } of waiting) if (isOver()) resolve();
@@ -84,7 +92,7 @@ export function createHttpHost(server: Server, frame: Frame): HttpHost {
   };
   frame.ended = () => {
     // A reply begun before the drain did not say that it closes its connection.
-    if (frame.draining) server.closeIdleConnections();
+    if (isLastCallOver) server.closeIdleConnections();
     check();
   };
   const forget = (socket: Socket): void => {
@@ -98,15 +106,19 @@ export function createHttpHost(server: Server, frame: Frame): HttpHost {
       if (closed) return void socket.destroy();
       sockets.add(socket);
       socket.once("close", () => forget(socket));
-      // A listening server would set both itself.
+      // A listening server would set all three itself.
+      socket.allowHalfOpen = true;
       socket.setNoDelay(true).setKeepAlive(true, TCP_PROBE_AFTER_MS);
       server.emit("connection", socket);
       if (socket.isPaused()) socket.resume();
     },
-    drain: () => {
+    drain: async () => {
       frame.draining = true;
+      const over = until(() => sockets.size === 0 && frame.open.size === 0);
+      await Promise.race([over, clock.sleep(LAST_CALL_MS)]);
+      isLastCallOver = true;
       server.closeIdleConnections();
-      return until(() => sockets.size === 0 && frame.open.size === 0);
+      await over;
     },
     close: async () => {
       closed = true;

@@ -51,7 +51,7 @@ export type LimitVerdict =
 type ServerOptions = {
   readonly version: string;
   readonly log: Logger;
-  readonly clock: Pick<Clock, "nowMs">;
+  readonly clock: Pick<Clock, "nowMs" | "sleep">;
   readonly tls?: TlsFiles;
   readonly timeouts?: Partial<HttpTimeouts>;
 };
@@ -182,7 +182,7 @@ async function createServer<Principal>(options: ServerOptions, table: Table<Prin
   app.all("*", { onRequest: (request, reply) => refuse(request, reply) }, unreached);
   app.setNotFoundHandler((request, reply) => refuse(request, reply));
   await app.ready();
-  return createHttpHost(server, frame);
+  return createHttpHost(server, frame, options.clock);
 }
 
 type Refuse = (request: FastifyRequest, reply: FastifyReply, error?: RpxError) => void;

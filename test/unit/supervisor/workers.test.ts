@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { serveHandedOver } from "../../../src/runtime/adapters/process/handed-over-server.ts";
+import { serveHandedOver } from "../../support/handed-over-server.ts";
 import { createInProcessHost } from "../../../src/runtime/adapters/process/in-process-host.ts";
 import type { ProcessExit, ProcessSpec } from "../../../src/runtime/ports/process-host.ts";
 import { endLeftovers, recordProcesses } from "../../../src/supervisor/leftovers.ts";

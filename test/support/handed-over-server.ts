@@ -1,7 +1,7 @@
 /** An HTTP server that never listens: it serves the sockets that a supervisor hands over. */
 import type { Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import type { Clock } from "../../ports/clock.ts";
+import type { Clock } from "../../src/runtime/ports/clock.ts";
 
 /**
  * A connection that looks idle may have a request on its way; closing it then resets the request. So an idle one may
