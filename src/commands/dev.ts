@@ -109,8 +109,7 @@ Exits 7 when the job ended badly, 6 when another rpx dev runs on the folder, oth
     await withSession({ project, port, python, isWarm: body === null, signal }, async (session) => {
       if (body !== null) {
         const { client, calm, endpoint, logs } = session;
-        const job = await runOnce({ client, calm, endpoint: endpoint.id, body, isStream, signal });
-        await logs.finish();
+        const job = await runOnce({ client, calm, endpoint, body, isStream, signal }).finally(logs.finish);
         showEnd(job, { isJson, isStream });
       } else if (exec !== undefined) {
         await runAgainst(session, exec, signal);

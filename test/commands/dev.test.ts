@@ -194,6 +194,36 @@ describe("one job", () => {
   );
 
   test(
+    "a handler that does not import: 7, with its last lines, at once",
+    async () => {
+      mkdirSync(join(home, "broken"));
+      writeFileSync(join(home, "broken/handler.py"), "import nothing_of_that_name\n");
+      const ended = await rpx("dev", join(home, "broken"), "--input", "{}");
+      expect(ended).toMatchObject({ code: 7, stdout: "" });
+      expect(ended.stderr).toContain("| ModuleNotFoundError: No module named 'nothing_of_that_name'");
+      expect(ended.stderr).toMatch(/^Error: the handler of release 1 does not start/m);
+      await expectNothingLeft();
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    "a worker that dies in its job is no failed start: three attempts, then 7",
+    async () => {
+      mkdirSync(join(home, "dying"));
+      const handler = "import os, runpod\nrunpod.serverless.start({'handler': lambda job: os._exit(3)})\n";
+      writeFileSync(join(home, "dying/handler.py"), handler);
+      const ended = await rpx("dev", join(home, "dying"), "--input", "{}", "--json");
+      expect(ended.code).toBe(7);
+      expect(JSON.parse(ended.stdout)).toMatchObject({
+        status: "FAILED",
+        error: expect.stringMatching(/worker/),
+      });
+    },
+    LIMIT_MS,
+  );
+
+  test(
     "--stream: a chunk a line, the output last",
     async () => {
       const ended = await rpx("dev", example("stream"), "--stream", "--input", '{"text":"a b"}');

@@ -1,10 +1,8 @@
-import { RpxError } from "../../contract/error.ts";
-import type { EventBody } from "../../contract/schemas/job.ts";
-import type { WorkerBody } from "../../contract/schemas/worker.ts";
 import { readObject, spliceObject } from "../../text/json-text.ts";
 import { sanitizeLine } from "../../text/sanitize.ts";
 import { addContext, readContexts, removeContext } from "../contexts.ts";
 import { talk } from "../output.ts";
+import { failedStartText, failedWorkers } from "./failed-starts.ts";
 import type { Session } from "./session.ts";
 import { reloadOnSave } from "./watch.ts";
 
@@ -75,29 +73,7 @@ function shellQuoted(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** Says once of each worker that ended before it was ready why; its last lines were printed as they came. */
+/** Says once of each worker that failed why; its last lines are printed as they come. */
 async function reportFailures({ client, endpoint }: Session, signal: AbortSignal): Promise<void> {
-  const told = new Set<string>();
-  const look = async (): Promise<void> => {
-    for (const worker of await client.listWorkers({ endpoint: endpoint.id })) {
-      if (worker.state !== "unhealthy" || told.has(worker.id)) continue;
-      told.add(worker.id);
-      await showFailed(worker);
-    }
-  };
-  const showFailed = async ({ id, reason, release }: WorkerBody): Promise<void> => {
-    talk(
-      sanitizeLine(`the handler of release ${release} does not start: ${reason} (worker ${id.slice(0, 6)})`),
-    );
-  };
-  try {
-    for await (const event of client.events({ signal }))
-      if (concernsWorker(event)) await look().catch(() => {});
-  } catch (error) {
-    if (!signal.aborted && !(error instanceof RpxError)) throw error;
-  }
-}
-
-function concernsWorker(event: EventBody): boolean {
-  return event.workerId !== null && event.jobId === null;
+  for await (const worker of failedWorkers({ client, endpoint, signal })) talk(failedStartText(worker));
 }
