@@ -296,7 +296,6 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       store.jobs.list({ states: ["IN_PROGRESS"], limit: Number.MAX_SAFE_INTEGER }).flatMap(runningOnly),
       clock.nowMs(),
     );
-    // The client's port first: when it is in use nothing else has happened yet (F-36).
     bound = {
       client: await adapters.sockets.listen(
         { name: "client", host: config.host, port: config.port },

@@ -3,6 +3,7 @@
  * the sockets and the worker processes.
  */
 import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import pino, { type Logger } from "pino";
@@ -21,6 +22,7 @@ import { createSystemRandom } from "./adapters/system/random.ts";
 import { createWebhookNet } from "./adapters/webhook/webhook-net.ts";
 import { type DaemonConfig, daemonConfigSchema } from "./config.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
+import type { SocketHost } from "./ports/socket-host.ts";
 
 const PACKAGE_DIR = join(import.meta.dirname, "../..");
 /** A COMMIT failed: the supervisor starts a fresh child, which reads what is really there. */
@@ -33,7 +35,8 @@ async function main(): Promise<void> {
   const channel = await connectSupervisor();
   const config = daemonConfigSchema.parse(channel.config);
   const log = pino({ level: config.logLevel }, pino.destination({ fd: 2, sync: true }));
-  const daemon = compose(config, channel, log);
+  const sockets = await openListeners(config, channel.socketHost);
+  const daemon = compose(config, { ...channel, socketHost: sockets }, log);
   const adminKey = await daemon.ensureAdmin();
   if (adminKey !== null) writePrivately(join(config.dataDir, "admin-key"), `${adminKey}\n`);
   const { url, workerUrl } = await daemon.start();
@@ -42,6 +45,24 @@ async function main(): Promise<void> {
   channel.onHandover(() => end(daemon.handOver(), null, log));
   channel.ready();
   announce(config, url, workerUrl);
+}
+
+/** Both ports are taken before any data is touched (F-36). Connections come only once the daemon is ready. */
+async function openListeners(config: DaemonConfig, host: SocketHost): Promise<SocketHost> {
+  const accepts = new Map<string, (socket: Socket) => void>();
+  const open = (name: string, address: { host: string; port: number }) =>
+    host.listen({ name, ...address }, (socket) => accepts.get(name)?.(socket));
+  const bound = new Map([
+    ["client", await open("client", { host: config.host, port: config.port })],
+    ["worker", await open("worker", { host: config.workerHost, port: config.workerPort })],
+  ]);
+  return {
+    listen: async (options, accept) => {
+      accepts.set(options.name, accept);
+      return bound.get(options.name) ?? host.listen(options, accept);
+    },
+    close: host.close,
+  };
 }
 
 function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger): Daemon {
