@@ -78,7 +78,7 @@ export async function findWorker({ client }: Connection, typed: string): Promise
   } catch (error) {
     if (!isNotFound(error)) throw error;
   }
-  const found = (await client.listWorkers()).filter(({ id }) => id.startsWith(typed));
+  const found = (await client.listWorkers({ all: true })).filter(({ id }) => id.startsWith(typed));
   return onlyOne({ word: "worker", list: "rpx worker list" }, typed, found);
 }
 

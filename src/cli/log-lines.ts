@@ -7,7 +7,7 @@ import { pointInTime } from "./parse-flags.ts";
 
 /** Old lines that are shown when neither -n nor --since says more. */
 const DEFAULT_TAIL = 100;
-const MAX_TAIL = 100_000;
+const MAX_TAIL = 5_000;
 
 /** Flags of `endpoint logs` and `worker logs`. */
 export const LOG_FLAGS = {

@@ -23,7 +23,7 @@ import {
   readJobs,
   readMembers,
 } from "./job-text.ts";
-import { expectSuccess, readLines, readText } from "./reply.ts";
+import { type ErrorParts, expectSuccess, readLines, readText, refusalOf } from "./reply.ts";
 import { type Call, DEFAULT_SILENCE_MS, type Reply, type Send } from "./send.ts";
 
 /** `onVersion` gets the daemon's version of each answer, and may throw to refuse it. */
@@ -34,15 +34,17 @@ export type ClientDeps = {
   readonly signal?: AbortSignal;
 };
 
-/** Which jobs: `status` as on the wire, `idPrefix` the beginning of an id, `before` a journal number or id to page on from. */
+/** Which jobs: `status` as on the wire, `idPrefix` the beginning of an id, `before` the `seq` of the job to page on from. */
 export type JobQuery = {
   readonly endpoint?: string | undefined;
   readonly status?: string | undefined;
   readonly worker?: string | undefined;
   readonly idPrefix?: string | undefined;
   readonly limit?: number | undefined;
-  readonly before?: string | undefined;
+  readonly before?: number | undefined;
 };
+
+export type WorkerQuery = { readonly endpoint?: string | undefined; readonly all?: boolean | undefined };
 
 /** Which log lines: `since` and `until` are ISO times or ms, `tail` is how many old lines come first. */
 export type LogQuery = {
@@ -65,6 +67,16 @@ type CallOptions = Pick<Call, "query" | "body" | "headers" | "silenceMs"> & {
   /** One of the route's methods; its first unless told. */
   readonly method?: Method;
 };
+
+/** Longest silence in ms while a bundle is sent and synced to disk, and while an endpoint is built (a step can install packages). */
+const UPLOAD_SILENCE_MS = 120_000;
+const BUILD_SILENCE_MS = 900_000;
+
+/** Gets each step of a build, a sentence each. */
+export type OnProgress = (step: string) => void;
+
+/** One line of a build's answer. */
+type BuildLine = ErrorParts & { readonly progress?: string; readonly endpoint?: EndpointBody };
 
 export type Client = ReturnType<typeof createClient>;
 
@@ -102,6 +114,16 @@ export function createClient(deps: ClientDeps) {
     const reply = await open(route, options);
     for await (const line of readLines(reply.body)) yield JSON.parse(line) as Line;
   }
+  /** Lines of progress, then the endpoint or a refusal: the status was sent before either was known. */
+  async function build(route: Route, options: CallOptions, onProgress?: OnProgress): Promise<EndpointBody> {
+    const headers = { accept: "application/x-ndjson" };
+    for await (const line of lines<BuildLine>(route, { ...options, headers, silenceMs: BUILD_SILENCE_MS })) {
+      if (line.progress !== undefined) onProgress?.(line.progress);
+      if (line.endpoint !== undefined) return line.endpoint;
+      if (line.error !== undefined) throw refusalOf(line);
+    }
+    throw notOurs("it ended before the endpoint was ready");
+  }
 
   return {
     /** Whether the daemon is ready. */
@@ -112,15 +134,18 @@ export function createClient(deps: ClientDeps) {
     status: () => json<StatusBody>(API_ROUTES.status),
 
     listEndpoints: () => json<EndpointBody[]>(API_ROUTES.listEndpoints),
-    createEndpoint: (request: CreateEndpoint) =>
-      json<EndpointBody>(API_ROUTES.createEndpoint, { body: JSON.stringify(request) }),
+    /** Creates an endpoint; a build, which can take minutes, tells its steps to `onProgress`. */
+    createEndpoint: (request: CreateEndpoint, onProgress?: OnProgress) =>
+      build(API_ROUTES.createEndpoint, { body: JSON.stringify(request) }, onProgress),
     getEndpoint: (endpoint: string) =>
       json<EndpointBody>(API_ROUTES.getEndpoint, { parameters: { endpoint } }),
-    updateEndpoint: (endpoint: string, change: UpdateEndpoint) =>
-      json<EndpointBody>(API_ROUTES.updateEndpoint, {
-        parameters: { endpoint },
-        body: JSON.stringify(change),
-      }),
+    /** Changes an endpoint; as {@link createEndpoint} when there is new code. */
+    updateEndpoint: (endpoint: string, change: UpdateEndpoint, onProgress?: OnProgress) =>
+      build(
+        API_ROUTES.updateEndpoint,
+        { parameters: { endpoint }, body: JSON.stringify(change) },
+        onProgress,
+      ),
     deleteEndpoint: (endpoint: string) => done(API_ROUTES.deleteEndpoint, { parameters: { endpoint } }),
     endpointLogs: (endpoint: string, query: LogQuery = {}): AsyncGenerator<LogLineBody> =>
       lines(API_ROUTES.endpointLogs, { parameters: { endpoint }, ...logCall(query) }),
@@ -141,7 +166,7 @@ export function createClient(deps: ClientDeps) {
         parameters: { digest },
         body: bundle.content,
         headers: { "content-type": "application/x-tar", "content-length": String(bundle.bytes) },
-        silenceMs: 0,
+        silenceMs: UPLOAD_SILENCE_MS,
       }),
 
     listJobs: async (query: JobQuery = {}): Promise<JobRecordText[]> =>
@@ -149,8 +174,9 @@ export function createClient(deps: ClientDeps) {
     getJob: async (job: string): Promise<JobDetailText> =>
       readJob<JobDetail>(await text(API_ROUTES.getJob, { parameters: { job } })),
 
-    listWorkers: (query: { readonly endpoint?: string | undefined } = {}) =>
-      json<WorkerBody[]>(API_ROUTES.listWorkers, { query: texts(query) }),
+    /** Workers that are there; with `all` also those that are gone. */
+    listWorkers: ({ endpoint, all }: WorkerQuery = {}) =>
+      json<WorkerBody[]>(API_ROUTES.listWorkers, { query: { endpoint, all: all ? "1" : undefined } }),
     getWorker: (worker: string) => json<WorkerBody>(API_ROUTES.getWorker, { parameters: { worker } }),
     workerLogs: (worker: string, query: LogQuery = {}): AsyncGenerator<LogLineBody> =>
       lines(API_ROUTES.workerLogs, { parameters: { worker }, ...logCall(query) }),

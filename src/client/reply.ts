@@ -48,7 +48,8 @@ export async function expectSuccess(reply: Reply): Promise<void> {
   throw toRpxError(reply, readErrorBody(text));
 }
 
-type ErrorParts = {
+/** What an error body holds, none of it sure. */
+export type ErrorParts = {
   readonly error?: unknown;
   readonly code?: unknown;
   readonly why?: unknown;
@@ -65,17 +66,28 @@ function readErrorBody(text: string): ErrorParts {
 }
 
 function toRpxError(reply: Reply, body: ErrorParts): RpxError {
+  const retryAfterSeconds = Number(reply.headers["retry-after"]);
+  return refusalOf(body, {
+    status: reply.status,
+    ...(Number.isFinite(retryAfterSeconds) ? { retryAfterSeconds } : {}),
+  });
+}
+
+/** An error body as an RpxError; without a code of the catalogue the status decides. */
+export function refusalOf(
+  body: ErrorParts,
+  { status, retryAfterSeconds }: { readonly status?: number; readonly retryAfterSeconds?: number } = {},
+): RpxError {
   const code =
     typeof body.code === "string" && isErrorCode(body.code)
       ? body.code
-      : (CODE_OF_STATUS[reply.status] ?? (reply.status >= 500 ? "internal" : "bad_request"));
-  const message = typeof body.error === "string" ? body.error : `the daemon answered ${reply.status}`;
+      : (CODE_OF_STATUS[status ?? 500] ?? ((status ?? 500) >= 500 ? "internal" : "bad_request"));
+  const message = typeof body.error === "string" ? body.error : `the daemon answered ${status}`;
   const hint = typeof body.hint === "string" ? body.hint : HINT_OF_CODE[code];
-  const retryAfterSeconds = Number(reply.headers["retry-after"]);
   return new RpxError(code, message, {
     ...(typeof body.why === "string" ? { why: body.why } : {}),
     ...(hint === undefined ? {} : { hint }),
-    ...(Number.isFinite(retryAfterSeconds) ? { retryAfterSeconds } : {}),
+    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
   });
 }
 

@@ -36,7 +36,6 @@ export async function withSession<Result>(
   work: (session: Session) => Promise<Result>,
 ): Promise<Result> {
   const { project, signal } = options;
-  for (const warning of warningsOf(project)) talk(sanitizeLine(`warning: ${warning}`));
   const dataDir = devDataDir(project.folder, process.env);
   const since = new Date().toISOString();
   const starting = startDevDaemon({ dataDir, port: options.port, python: options.python, signal });
@@ -49,6 +48,7 @@ export async function withSession<Result>(
     const name = project.name ?? endpointNameFrom(basename(project.folder));
     const deploying = deployFolder(client, project, { name, isWarm: options.isWarm });
     const endpoint = await withPatience(deploying, async () => "the daemon to take the folder");
+    for (const warning of warningsOf(project, endpoint)) talk(sanitizeLine(`warning: ${warning}`));
     const logs = followLogs(connect, endpoint.id, since);
     const died = daemon.died.then((error) => Promise.reject(error));
     try {
@@ -61,8 +61,9 @@ export async function withSession<Result>(
   }
 }
 
-function warningsOf(project: Project): string[] {
-  const unenforced = unenforcedBy("process", project.config);
-  if (unenforced.length === 0) return [...project.warnings];
-  return [...project.warnings, `workers are processes: not enforced: ${unenforced.join(", ")}`];
+/** What the folder says in vain; of limits the daemon tells itself. */
+function warningsOf(project: Project, endpoint: EndpointBody): string[] {
+  const missing = unenforcedBy("process", project.config).filter((key) => !key.startsWith("limits."));
+  const inVain = missing.length === 0 ? [] : [`workers are processes, which have no ${missing.join(", ")}`];
+  return [...project.warnings, ...endpoint.warnings, ...inVain];
 }

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { watch as watchFiles } from "chokidar";
 import type { Client } from "../../client/client.ts";
 import { RpxError } from "../../contract/error.ts";
+import { readIgnoreFile } from "../../project/ignore-file.ts";
 import { loadProject } from "../../project/load.ts";
 import { sanitizeLine } from "../../text/sanitize.ts";
 import { errorText } from "../errors.ts";
@@ -37,9 +38,10 @@ export async function reloadOnSave(watched: Watched): Promise<void> {
   const { folder, signal } = watched;
   const changes = new Set<string>();
   let wake = (): void => {};
+  const { isIgnored } = await readIgnoreFile(folder);
   const watcher = watchFiles(folder, {
     ignoreInitial: true,
-    ignored: (path) => isUnwatched(relative(folder, path)),
+    ignored: (path) => isUnwatched(relative(folder, path), isIgnored),
   });
   watcher.on("all", (_event, path) => {
     changes.add(relative(folder, path));
@@ -66,10 +68,13 @@ export async function reloadOnSave(watched: Watched): Promise<void> {
   }
 }
 
-/** Whether a path in the folder says nothing about the handler. */
-export function isUnwatched(path: string): boolean {
+/** Whether a path in the folder says nothing about the handler: leftovers of tools, and what .dockerignore leaves out. */
+function isUnwatched(path: string, isIgnored: (path: string) => boolean): boolean {
+  if (path === "") return false;
   const parts = path.split(sep);
-  return parts.some((part) => UNWATCHED_FOLDERS.includes(part)) || UNWATCHED_FILES.test(basename(path));
+  if (parts.some((part) => UNWATCHED_FOLDERS.includes(part)) || UNWATCHED_FILES.test(basename(path)))
+    return true;
+  return isIgnored(parts.join("/"));
 }
 
 async function settle(changes: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
@@ -82,8 +87,9 @@ async function settle(changes: ReadonlySet<string>, signal: AbortSignal): Promis
 async function reload({ client, path, endpoint }: Watched, names: readonly string[]): Promise<void> {
   try {
     const project = await loadProject(path);
-    const { release } = await deployFolder(client, project, { name: endpoint, isWarm: true });
+    const { release, warnings } = await deployFolder(client, project, { name: endpoint, isWarm: true });
     talk(sanitizeLine(`${listed(names)} changed: release ${release}`));
+    for (const warning of [...project.warnings, ...warnings]) talk(sanitizeLine(`warning: ${warning}`));
   } catch (error) {
     if (!(error instanceof RpxError)) throw error;
     if (error.code === "interrupted") return;

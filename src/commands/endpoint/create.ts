@@ -42,13 +42,14 @@ Exits 6 when the name or id is taken, 2 for a name, a handler or a setting that 
     const { client } = this.connect(flags);
     const progress = await this.openProgress();
     const project = await sendProject(client, flags.handler, progress);
-    const endpoint = await client.createEndpoint({
+    const request = {
       name: args.name,
       ...(flags.id === undefined ? {} : { id: flags.id }),
       config: overlay(project.config, config),
       ...project.code,
       ...(flags.python === undefined ? {} : { python: flags.python }),
-    });
+    };
+    const endpoint = await client.createEndpoint(request, progress.step);
     progress.done();
     for (const warning of [...project.warnings, ...endpoint.warnings])
       talk(`warning: ${sanitizeLine(warning)}`);

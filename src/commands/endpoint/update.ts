@@ -45,7 +45,9 @@ Exits 3 when there is no such endpoint, 6 when the new name is taken.`;
     const connection = this.connect(flags);
     const { id } = await findEndpoint(connection, args.endpoint);
     const change = await this.prepare(connection.client, config, flags);
-    const endpoint = await connection.client.updateEndpoint(id, change);
+    const progress = await this.openProgress();
+    const endpoint = await connection.client.updateEndpoint(id, change, progress.step);
+    progress.done();
     for (const warning of endpoint.warnings) talk(`warning: ${sanitizeLine(warning)}`);
     this.answer(endpoint, () => describeEndpoint(endpoint));
   }

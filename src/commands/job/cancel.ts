@@ -3,6 +3,7 @@ import { BaseCommand } from "../../cli/base-command.ts";
 import { findJob } from "../../cli/find.ts";
 import { printJsonText, printLine } from "../../cli/output.ts";
 import { wrongState } from "../../cli/wrong-state.ts";
+import { RpxError } from "../../contract/error.ts";
 
 export default class JobCancel extends BaseCommand {
   static override summary = "Cancel a job that waits or runs";
@@ -25,6 +26,11 @@ export default class JobCancel extends BaseCommand {
     const connection = this.connect(flags);
     const { id, endpointId } = (await findJob(connection, args.job)).fields;
     const job = await connection.client.cancelJob(endpointId, id).catch(wrongState);
+    if (job.fields.status !== "CANCELLED") {
+      throw new RpxError("conflict", `job ${id} cannot be cancelled`, {
+        why: `it is ${job.fields.status} already`,
+      });
+    }
     if (this.jsonEnabled()) printJsonText(job.json);
     else printLine(`${job.fields.id} ${job.fields.status}`);
   }

@@ -24,7 +24,7 @@ export default class JobList extends BaseCommand {
     endpoint: Flags.string({ summary: "Only jobs of this endpoint", helpValue: "EP" }),
     worker: Flags.string({ summary: "Only jobs that this worker took", helpValue: "ID" }),
     limit: Flags.integer({ char: "n", summary: "How many at most", default: 20, min: 1, max: 1000 }),
-    before: Flags.string({ summary: "Only jobs older than this one", helpValue: "ID" }),
+    before: Flags.integer({ summary: "Only jobs before this `seq` of --json", min: 1, helpValue: "SEQ" }),
     watch: Flags.boolean({ char: "w", summary: "Go on, and print what changes" }),
   };
 

@@ -15,13 +15,15 @@ export default class WorkerList extends BaseCommand {
   ];
   static override flags = {
     endpoint: Flags.string({ summary: "Only workers of this endpoint", helpValue: "EP" }),
+    all: Flags.boolean({ char: "a", summary: "Also workers that are gone" }),
     watch: Flags.boolean({ char: "w", summary: "Go on, and print what changes" }),
   };
 
   async run(): Promise<void> {
     const { flags } = await this.parse(WorkerList);
     const { client } = this.connect(flags);
-    const read = (): Promise<WorkerBody[]> => client.listWorkers({ endpoint: flags.endpoint });
+    const read = (): Promise<WorkerBody[]> =>
+      client.listWorkers({ endpoint: flags.endpoint, all: flags.all });
     if (flags.watch) await this.watch(read);
     const workers = await read();
     this.answer(workers, () => workerTable(workers));
