@@ -1,25 +1,18 @@
 import { createHash } from "node:crypto";
 import { createReadStream, createWriteStream, type Stats } from "node:fs";
-import { lstat, mkdtemp, readdir, readFile, readlink, realpath, rm } from "node:fs/promises";
+import { lstat, mkdtemp, readdir, readlink, realpath, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, isAbsolute, join, resolve, sep } from "node:path";
 import { type Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import ignore from "ignore";
 import { Pack } from "tar";
 import { RpxError } from "../contract/error.ts";
 import { formatSize } from "../text/size.ts";
+import { IGNORE_FILE, type Ignored, readIgnoreFile } from "./ignore-file.ts";
 
 /** T-22: the most a folder may hold; the daemon refuses more too. */
 export const MAX_FOLDER_BYTES = 2_000_000_000;
 export const MAX_FOLDER_ENTRIES = 50_000;
-
-/**
- * Left out unless .dockerignore takes them back with `!`: history, caches, and virtual environments, whose links lead to this
- * machine's interpreter. node_modules stays: a Node handler runs with it.
- */
-const DEFAULT_IGNORED = ["**/.git", "**/__pycache__", "**/*.pyc", "**/.venv", "**/.DS_Store"] as const;
-const IGNORE_FILE = ".dockerignore";
 
 /** A folder as a tar in a private file, which is gone after `dispose`. */
 export type PackedFolder = {
@@ -36,7 +29,7 @@ export type PackedFolder = {
  */
 export async function packFolder(folder: string): Promise<PackedFolder> {
   const root = await realpath(folder);
-  const paths = await listFolder(root, await readIgnore(root));
+  const paths = await listFolder(root, await readIgnoreFile(root));
   const scratch = await mkdtemp(join(tmpdir(), "rpx-pack-"));
   const dispose = (): Promise<void> => rm(scratch, { recursive: true, force: true });
   const file = join(scratch, "folder.tar");
@@ -84,37 +77,8 @@ function noCache(): Map<`${number}:${number}`, string> {
   return cache;
 }
 
-/** Whether a path (relative, forward slashes) is left out, and whether a folder that is may hold something that is not. */
-type Ignore = { isIgnored(path: string): boolean; readonly mayTakeBack: boolean };
-
-/**
- * .dockerignore as Docker reads it: every pattern starts at the root, the last one that fits a path or a folder above it
- * decides. One matcher a line, because in the rules of git nothing below a left-out folder could be taken back.
- */
-async function readIgnore(root: string): Promise<Ignore> {
-  const text = await readFile(join(root, IGNORE_FILE), "utf8").catch(() => "");
-  const lines = text.split(/\r?\n/).map((line) => line.trim());
-  const rules = [...DEFAULT_IGNORED, ...lines.filter((line) => line !== "" && !line.startsWith("#"))].map(
-    ignoreRule,
-  );
-  return {
-    isIgnored: (path) => rules.findLast((rule) => rule.matches(path))?.leavesOut ?? false,
-    mayTakeBack: rules.some((rule) => !rule.leavesOut),
-  };
-}
-
-function ignoreRule(line: string): { leavesOut: boolean; matches(path: string): boolean } {
-  const leavesOut = !line.startsWith("!");
-  const pattern = (leavesOut ? line : line.slice(1))
-    .trim()
-    .replace(/^(?:\.?\/)+/, "")
-    .replace(/\/+$/, "");
-  const matcher = ignore({ ignorecase: false }).add(`/${pattern}`);
-  return { leavesOut, matches: (path) => pattern !== "" && matcher.ignores(path) };
-}
-
 /** Every path to pack, sorted by code unit so that no locale or file system decides the order. */
-async function listFolder(root: string, ignored: Ignore): Promise<string[]> {
+async function listFolder(root: string, ignored: Ignored): Promise<string[]> {
   const paths: string[] = [];
   let bytes = 0;
   const visit = async (folder: string): Promise<void> => {

@@ -263,6 +263,7 @@ describe("watching", () => {
     async () => {
       const folder = join(home, "hello");
       cpSync(example("hello"), folder, { recursive: true });
+      writeFileSync(join(folder, ".dockerignore"), "*.log\n");
       const dev = startDev(folder);
       const [, url = "", key = ""] = await dev.until(
         /curl -X POST (\S+)\/runsync -H 'Authorization: Bearer (\S+)'/,
@@ -286,8 +287,10 @@ describe("watching", () => {
       expect(second.stderr).toMatch(/process \d+/);
 
       const handler = join(folder, "handler.py");
+      writeFileSync(join(folder, "notes.log"), "left out");
       writeFileSync(handler, readFileSync(handler, "utf8").replace("Hello", "Goodbye"));
-      await dev.until(/handler\.py changed: release 2/);
+      // What .dockerignore leaves out is no change: it stands not in the message.
+      await dev.until(/^handler\.py changed: release 2$/m);
       await expect.poll(ask, { timeout: 20_000 }).toBe("Goodbye, Ada!");
 
       writeFileSync(handler, "import nothing_of_that_name\n");

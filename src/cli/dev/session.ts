@@ -47,7 +47,10 @@ export async function withSession<Result>(
     const calm = (limitMs: number): Client => connect(AbortSignal.timeout(limitMs));
     const name = project.name ?? endpointNameFrom(basename(project.folder));
     const deploying = deployFolder(client, project, { name, isWarm: options.isWarm });
-    const endpoint = await withPatience(deploying, async () => "the daemon to take the folder");
+    const endpoint = await withPatience(
+      deploying,
+      async () => "the folder to be prepared; missing packages of a requirements.txt are installed",
+    );
     for (const warning of warningsOf(project, endpoint)) talk(sanitizeLine(`warning: ${warning}`));
     const logs = followLogs(connect, endpoint.id, since);
     const died = daemon.died.then((error) => Promise.reject(error));
