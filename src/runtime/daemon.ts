@@ -258,7 +258,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
         }),
         ...createEventRoutes({
           ...shared,
-          logs: createLogs({ logs, journal: store.journal }),
+          logs: createLogs({ logs, journal: store.journal, jobs: store.jobs }),
           untilRevoked: ({ keyId }) => AbortSignal.any([revocations.signal(keyId), closing.signal]),
         }),
       },

@@ -94,8 +94,9 @@ export function createEventRoutes(options: EventRoutesOptions): Record<StreamRou
   }
 
   async function endpointLogs(call: Call<Principal>): Promise<Answer> {
-    const endpoint = endpoints.own(call.principal, call.params.endpoint ?? "");
-    return logAnswer(call, endpoint.id, undefined);
+    const { endpoint, owner } = endpoints.find(call.principal, call.params.endpoint ?? "");
+    const request = readLogRequest(call.query, endpoint.id, undefined);
+    return logAnswer(call, owner === null ? request : { ...request, owner });
   }
 
   async function workerLogs(call: Call<Principal>): Promise<Answer> {
@@ -105,7 +106,7 @@ export function createEventRoutes(options: EventRoutesOptions): Record<StreamRou
     const visible = call.principal.scope === "admin" || (endpoint && endpoint.owner === call.principal.owner);
     if (!worker || !visible)
       throw new RpxError("not_found", `no worker "${ref}"`, { hint: "rpx worker list" });
-    return logAnswer(call, worker.endpointId, worker.id);
+    return logAnswer(call, readLogRequest(call.query, worker.endpointId, worker.id));
   }
 
   function onlyOne(prefix: string) {
@@ -113,12 +114,7 @@ export function createEventRoutes(options: EventRoutesOptions): Record<StreamRou
     return found.length === 1 ? found[0] : undefined;
   }
 
-  async function logAnswer(
-    call: Call<Principal>,
-    endpointId: EndpointId,
-    workerId: WorkerId | undefined,
-  ): Promise<Answer> {
-    const request = readLogRequest(call.query, endpointId, workerId);
+  async function logAnswer(call: Call<Principal>, request: LogRequest): Promise<Answer> {
     const revoked = options.untilRevoked(call.principal);
     const following = call.query.get("follow") === "1" || call.query.get("follow") === "true";
     return {

@@ -73,7 +73,13 @@ export function createManageRoutes(
       counts: store.jobs.counts(endpoint.id, owner),
       workers: countWorkers(workers.map((worker) => ({ worker, leases: activity.leases(worker.id) }))),
       isolation: options.isolation,
-      degraded: crash.degraded ? `${crash.failures} workers in a row failed: ${crash.lastReason}` : null,
+      failing:
+        crash.failures > 0 && crash.lastReason !== null
+          ? {
+              degraded: crash.degraded,
+              reason: `${crash.failures} worker starts in a row failed: ${crash.lastReason}`,
+            }
+          : null,
     });
   }
 

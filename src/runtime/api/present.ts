@@ -167,8 +167,8 @@ export type EndpointFacts = {
   readonly counts: JobCounts;
   readonly workers: WorkerCounts;
   readonly isolation: EndpointBody["isolation"];
-  /** Last failure of a start, while the endpoint is degraded. */
-  readonly degraded: string | null;
+  /** The last failure while workers fail in a row; `degraded` from a number of them on (F-13). */
+  readonly failing: { readonly degraded: boolean; readonly reason: string } | null;
 };
 
 export function endpointBody(endpoint: Endpoint, facts: EndpointFacts): EndpointBody {
@@ -218,7 +218,9 @@ function endpointState(endpoint: Endpoint, facts: EndpointFacts): Pick<EndpointB
   const up = workers.idle + workers.running + workers.initializing;
   const { desired } = endpoint;
   if (endpoint.settings.workers.max === 0) return { state: "paused", reason: "workers.max is 0: jobs wait" };
-  if (facts.degraded !== null) return { state: "degraded", reason: facts.degraded };
+  const { failing } = facts;
+  if (failing && (failing.degraded || up === 0))
+    return { state: failing.degraded ? "degraded" : "scaling", reason: failing.reason };
   if (workers.throttled > 0)
     return { state: "throttled", reason: `${workers.throttled} workers wait for resources` };
   if (workers.initializing > 0 || desired.workers > up) return { state: "scaling", reason: desired.reason };

@@ -1,6 +1,6 @@
 import type { JobId, WorkerId } from "../core/model.ts";
 import type { LogLine, LogQuery, LogStore } from "../ports/log-store.ts";
-import type { JournalStore } from "../ports/store.ts";
+import type { JobStore, JournalStore } from "../ports/store.ts";
 
 /** A line with what can be said of it: the job it belongs to, its level and text where the SDK wrote JSON. */
 export type TaggedLine = LogLine & { readonly jobId: JobId | null; readonly level: string | null };
@@ -11,6 +11,8 @@ export type LogRequest = LogQuery & {
   readonly source?: string;
   /** Plain text that the line contains. */
   readonly grep?: string;
+  /** Only lines of this owner's jobs: what a key sees of a shared endpoint. */
+  readonly owner?: string;
 };
 
 export type Logs = {
@@ -22,7 +24,11 @@ export type Logs = {
   ): Promise<void>;
 };
 
-export type LogsOptions = { readonly logs: LogStore; readonly journal: JournalStore };
+export type LogsOptions = {
+  readonly logs: LogStore;
+  readonly journal: JournalStore;
+  readonly jobs: Pick<JobStore, "find">;
+};
 
 type Span = { readonly jobId: JobId; readonly fromMs: number; untilMs: number };
 
@@ -32,7 +38,7 @@ const MAX_ROWS = 20_000;
 const FILTER_DEPTH = 20;
 
 /** Worker output, each line with its job: the line's own requestId, else the only job that the worker held then. */
-export function createLogs({ logs, journal }: LogsOptions): Logs {
+export function createLogs({ logs, journal, jobs }: LogsOptions): Logs {
   /** When the worker held which job. */
   function spansOf(workerId: WorkerId): readonly Span[] {
     const spans: Span[] = [];
@@ -68,15 +74,18 @@ export function createLogs({ logs, journal }: LogsOptions): Logs {
     });
   }
 
+  const ownerOf = ({ jobId }: TaggedLine) => (jobId === null ? null : (jobs.find(jobId)?.owner ?? null));
+
   const matches = (request: LogRequest) => (line: TaggedLine) =>
     (request.jobId === undefined || line.jobId === request.jobId) &&
     (request.level === undefined || line.level?.toLowerCase() === request.level.toLowerCase()) &&
     (request.source === undefined || line.source === request.source) &&
-    (request.grep === undefined || line.line.includes(request.grep));
+    (request.grep === undefined || line.line.includes(request.grep)) &&
+    (request.owner === undefined || ownerOf(line) === request.owner);
 
   return {
     read: async (request) => {
-      const filtered = [request.jobId, request.level, request.source, request.grep].some(
+      const filtered = [request.jobId, request.level, request.source, request.grep, request.owner].some(
         (value) => value !== undefined,
       );
       const lines = await logs.read({
