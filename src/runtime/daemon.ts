@@ -119,6 +119,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     host: adapters.host,
     workerUrl: () => workerUrl(),
     lastSeenMs: workers.lastSeenMs,
+    unfitReason: workers.unfitReason,
     releasePolls: (workerId) => releasePolls(workerId),
     log,
   });
@@ -318,8 +319,8 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   /** Answers every held request and waits, within bounds, until the replies have left. */
   async function finishReplies(): Promise<void> {
     closing.abort();
-    deliveries.releaseAll();
-    stops.releaseAll();
+    deliveries.close();
+    stops.close();
     if (!servers) return;
     const drained = Promise.all([servers.client.drain(), servers.worker.drain()]);
     await Promise.race([drained, clock.sleep(REPLIES_MS)]);

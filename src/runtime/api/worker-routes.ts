@@ -20,6 +20,8 @@ export type WorkerRoutesOptions = {
 
 /** Jobs that one take may ask for. */
 const MAX_BATCH = 1_000;
+/** Characters of a worker's own reason that are kept (wire 2.7). */
+const MAX_REASON_LENGTH = 256;
 /** Headers of the fast path that first-party workers speak (docs/adr: the fast path). */
 const FAST_HEADER = "X-Rpx-Fast";
 const ATTEMPTS_HEADER = "X-Rpx-Attempts";
@@ -107,7 +109,7 @@ export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
       const check = call.query.get("check") ?? "a fitness check";
       const reason = call.query.get("reason") ?? "no reason given";
       log.warn({ workerId, check }, "worker reports itself unfit");
-      await workers.retire(workerId, `unfit: ${check}: ${reason.slice(0, 256)}`);
+      workers.reportUnfit(workerId, `unfit: ${check}: ${reason.slice(0, MAX_REASON_LENGTH)}`);
     }
     return json("{}");
   }

@@ -37,8 +37,8 @@ export type Deliveries = {
   giveBack(deliveries: readonly Delivery[]): Promise<void>;
   /** Answers a worker's held takes with nothing, at once. */
   release(workerId: WorkerId): void;
-  /** Answers every held take with nothing: this daemon hands over or stops. */
-  releaseAll(): void;
+  /** This daemon hands over or stops: held takes are answered with nothing, and none is held any more. */
+  close(): void;
   /** Records what a worker posted to job-done. `refresh`: the worker asks to be replaced. */
   report(
     lease: LeaseRef,
@@ -74,6 +74,7 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
   /** Workers that keep several takes open at once (SDK 1.6 and older): an idle take of theirs proves less. */
   const parallel = new Set<WorkerId>();
   const startedAtMs = clock.nowMs();
+  let closed = false;
 
   for (const { id } of store.fleet.endpoints()) seed(id);
   events.subscribe((event) => {
@@ -141,7 +142,7 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
       request.signal.addEventListener("abort", stop, { once: true });
       clock.sleep(TAKE_HOLD_MS, timer.signal).then(stop, stop);
       remember(waiter);
-      if (request.signal.aborted) return stop();
+      if (closed || request.signal.aborted) return stop();
       if (request.draining) return;
       dispatch.offer(waiter);
       pump(request.endpointId);
@@ -273,7 +274,8 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     takeNow,
     giveBack,
     release,
-    releaseAll: () => {
+    close: () => {
+      closed = true;
       for (const workerId of [...open.keys()]) release(workerId);
     },
     report,

@@ -22,6 +22,8 @@ export type ReconcilerOptions = {
   readonly workerUrl: () => string;
   readonly host: { readonly cpuCount: number; readonly memoryGiB: number };
   readonly lastSeenMs: (workerId: WorkerId) => number;
+  /** What a worker said when a fitness check failed, or null. */
+  readonly unfitReason: (workerId: WorkerId) => string | null;
   /** Answers a worker's held polls at once, so that it notices that it is asked to end. */
   readonly releasePolls: (workerId: WorkerId) => void;
   readonly log: Log;
@@ -254,9 +256,9 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     const nowMs = clock.nowMs();
     const asked = worker.state === "draining";
     const bad = !asked && (exit.code !== 0 || activity.leases(worker.id) > 0 || worker.readyAtMs === null);
-    const reason = asked ? worker.reason : exit.reason;
+    const reason = asked ? worker.reason : (options.unfitReason(worker.id) ?? exit.reason);
     const ended = store.jobs.endLeases(worker.id, shuttingDown ? "return" : "lose", exit.reason, nowMs);
-    if (bad) await recordCrash(worker, exit.reason, worker.readyAtMs !== null);
+    if (bad) await recordCrash(worker, reason, worker.readyAtMs !== null);
     const retryAtMs = crashes.get(worker.endpointId)?.retryAtMs ?? 0;
     const waits = bad && retryAtMs > nowMs;
     const said = waits ? `${reason}; next try in ${Math.ceil((retryAtMs - nowMs) / 1_000)} s` : reason;

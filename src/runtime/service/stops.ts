@@ -23,8 +23,8 @@ export type Stops = {
   observeTake(workerId: WorkerId, busy: boolean): void;
   /** Answers a held poll with nothing, at once. */
   release(workerId: WorkerId): void;
-  /** Answers every held poll with nothing. */
-  releaseAll(): void;
+  /** This daemon hands over or stops: held polls are answered with nothing, and none is held any more. */
+  close(): void;
   /** Jobs that a worker was asked to stop and has not shown to be gone. */
   pending(workerId: WorkerId): number;
 };
@@ -47,6 +47,7 @@ type Listener = {
 
 export function createStops({ store, clock, events, condemn, releaseTakes }: StopsOptions): Stops {
   const listeners = new Map<WorkerId, Listener>();
+  let closed = false;
 
   const listenerOf = (workerId: WorkerId): Listener => {
     let listener = listeners.get(workerId);
@@ -113,7 +114,7 @@ export function createStops({ store, clock, events, condemn, releaseTakes }: Sto
       listener.open = finish;
       signal.addEventListener("abort", close, { once: true });
       clock.sleep(STOP_HOLD_MS, timer.signal).then(() => !timer.signal.aborted && close(), close);
-      if (signal.aborted) close();
+      if (closed || signal.aborted) close();
       else answer(listener);
     });
   }
@@ -142,7 +143,8 @@ export function createStops({ store, clock, events, condemn, releaseTakes }: Sto
       if (!busy || store.jobs.leases(workerId).length > 0) listener.told.clear();
     },
     release: (workerId) => listeners.get(workerId)?.open?.([]),
-    releaseAll: () => {
+    close: () => {
+      closed = true;
       for (const listener of listeners.values()) listener.open?.([]);
     },
     pending: (workerId) => {

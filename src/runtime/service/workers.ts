@@ -17,8 +17,12 @@ export type Workers = {
   took(workerId: WorkerId): Promise<void>;
   /** Whether the worker may be handed work. */
   mayTake(workerId: WorkerId): boolean;
-  /** The worker asked to be replaced, or reported itself unfit: it gets no more work. */
+  /** The worker asked to be replaced: it gets no more work. */
   retire(workerId: WorkerId, reason: string): Promise<void>;
+  /** A fitness check failed: the worker's last word before it exits (wire 2.7). */
+  reportUnfit(workerId: WorkerId, reason: string): void;
+  /** What the worker said when it reported itself unfit, or null. */
+  unfitReason(workerId: WorkerId): string | null;
   /** When the worker last said anything; its creation before that. */
   lastSeenMs(workerId: WorkerId): number;
   /** After a pause of the daemon nobody is judged by a silence that was ours (F-25). */
@@ -36,12 +40,15 @@ export type WorkersOptions = {
 export function createWorkers({ store, clock, events }: WorkersOptions): Workers {
   const known = new Map<WorkerId, Known>();
   const seenMs = new Map<WorkerId, number>();
+  const unfit = new Map<WorkerId, string>();
   const startedAtMs = clock.nowMs();
 
   events.subscribe((event) => {
     if (event.workerId === null || event.kind !== "worker.move") return;
     known.delete(event.workerId);
-    if (event.data.to === "gone") seenMs.delete(event.workerId);
+    if (event.data.to !== "gone") return;
+    seenMs.delete(event.workerId);
+    unfit.delete(event.workerId);
   });
 
   function lookUp(workerId: WorkerId): Known | null {
@@ -84,6 +91,8 @@ export function createWorkers({ store, clock, events }: WorkersOptions): Workers
     retire: async (workerId, reason) => {
       await store.fleet.moveWorker(workerId, { to: "draining", reason }, clock.nowMs());
     },
+    reportUnfit: (workerId, reason) => void unfit.set(workerId, reason),
+    unfitReason: (workerId) => unfit.get(workerId) ?? null,
     lastSeenMs: (workerId) =>
       Math.max(seenMs.get(workerId) ?? store.fleet.worker(workerId)?.createdAtMs ?? 0, startedAtMs),
     excuse: (pauseMs) => {
