@@ -57,7 +57,8 @@ export function createDispatch<W extends Waiter>(): Dispatch<W> {
     },
     observe: (event) => {
       if (event.endpointId === null) return null;
-      if (event.kind === "endpoint.delete") {
+      // Also at its creation: the jobs of a former endpoint of that id were cancelled after it was gone.
+      if (event.kind === "endpoint.delete" || event.kind === "endpoint.create") {
         lines.delete(event.endpointId);
         return null;
       }

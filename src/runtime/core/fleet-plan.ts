@@ -91,7 +91,7 @@ function condemn(workerId: WorkerId, reason: string): FleetAction {
   return { kind: "condemn", workerId, reason };
 }
 
-/** Who goes when there are more than wanted: those still starting last, idle ones first, longest idle first. */
+/** Who goes when there are more than wanted: idle ones first, longest idle first, then those still starting, busy ones last. */
 function surplus(current: readonly FleetWorker[], desired: number): FleetWorker[] {
   const order = [...current].sort((a, b) => rank(a) - rank(b) || (a.idleSinceMs ?? 0) - (b.idleSinceMs ?? 0));
   return order.slice(0, Math.max(0, current.length - desired));

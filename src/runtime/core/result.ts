@@ -1,4 +1,4 @@
-import { jsonString, readObject, repairNonFinite } from "../../text/json-text.ts";
+import { readObject, repairNonFinite } from "../../text/json-text.ts";
 
 /** Deepest nesting that a result may have. */
 export const MAX_RESULT_DEPTH = 1_000;
@@ -51,6 +51,5 @@ function readMembers(body: string): ReadonlyMap<string, string> | string {
 
 /** A string as it is, anything else as its JSON text. */
 function textOf(raw: string): string {
-  const value: unknown = raw.startsWith('"') ? JSON.parse(raw) : raw;
-  return typeof value === "string" ? value : jsonString(String(value));
+  return raw.startsWith('"') ? String(JSON.parse(raw)) : raw;
 }
