@@ -48,17 +48,17 @@ export function createJobRoutes(options: JobRoutesOptions): Record<JobRouteName,
   async function run(call: Call<Principal>): Promise<Answer> {
     const view = visible(call);
     const request = readRunRequest(call, "run", options.webhookGuard());
-    const jobId = await jobs.submit(view, call.principal.owner, request);
     // A repeat of an idempotency key answers with the state that its job is in.
-    const status = request.idempotency ? jobs.view(view, jobId).job.state : "IN_QUEUE";
-    return json(jobTicket(jobId, status));
+    const { jobId, state } = await jobs.submit(view, call.principal.owner, request);
+    return json(jobTicket(jobId, state));
   }
 
   async function runSync(call: Call<Principal>): Promise<Answer> {
     const view = visible(call);
     const waitMs = readWaitMs(call.query, WAIT_RANGE_MS.default);
     const request = readRunRequest(call, "runsync", options.webhookGuard());
-    const jobId = await jobs.submit(view, call.principal.owner, request);
+    const { jobId, state, isReadable } = await jobs.submit(view, call.principal.owner, request);
+    if (!isReadable) return json(jobTicket(jobId, state));
     return json(jobBody(await jobs.waitForEnd(view, jobId, waitMs, waiting(call))));
   }
 

@@ -26,9 +26,15 @@ export type RunRequest = {
   readonly idempotency: { readonly key: string; readonly bodyDigest: string } | null;
 };
 
+/**
+ * What a submission came to. `isReadable` is false for the repeat of an idempotency key whose job's result is no longer
+ * kept: its id and state are the answer still.
+ */
+export type Submitted = { readonly jobId: JobId; readonly state: JobState; readonly isReadable: boolean };
+
 /** The client's side of jobs. Unknown and invisible jobs are the same `not_found`. */
 export type Jobs = {
-  submit(visible: Visible, owner: string, request: RunRequest): Promise<JobId>;
+  submit(visible: Visible, owner: string, request: RunRequest): Promise<Submitted>;
   view(visible: Visible, jobId: JobId): JobView;
   /** Waits until the job has ended; the view as it is then or when the time is over. */
   waitForEnd(visible: Visible, jobId: JobId, waitMs: number, signal: AbortSignal): Promise<JobView>;
@@ -64,7 +70,7 @@ const SYNC_WAITED_RETENTION_MS = 300_000;
 const STREAM_PAGE_BYTES = 8_000_000;
 
 export function createJobs({ store, clock, random, events, admit }: JobsOptions): Jobs {
-  async function submit(visible: Visible, owner: string, request: RunRequest): Promise<JobId> {
+  async function submit(visible: Visible, owner: string, request: RunRequest): Promise<Submitted> {
     admit();
     const { endpoint } = visible;
     const nowMs = clock.nowMs();
@@ -82,9 +88,9 @@ export function createJobs({ store, clock, random, events, admit }: JobsOptions)
     const outcome = await store.jobs.enqueue(submission, nowMs);
     switch (outcome.kind) {
       case "accepted":
-        return job.id;
+        return { jobId: job.id, state: job.state, isReadable: true };
       case "repeated":
-        return outcome.jobId;
+        return repeated(outcome.jobId);
       case "key_conflict":
         throw new RpxError("conflict", "this Idempotency-Key was used with another body", {
           hint: "use a new key for a new request",
@@ -94,6 +100,12 @@ export function createJobs({ store, clock, random, events, admit }: JobsOptions)
       case "owner_full":
         throw full(`${owner} has the limit of ${submission.maxOwnerQueued} jobs waiting`);
     }
+  }
+
+  function repeated(jobId: JobId): Submitted {
+    const job = store.jobs.find(jobId);
+    if (!job) throw unknownJob(jobId);
+    return { jobId, state: job.state, isReadable: isKept(job, clock.nowMs()) };
   }
 
   function newJob(endpoint: Endpoint, owner: string, request: RunRequest, nowMs: number): QueuedJob {
@@ -219,6 +231,10 @@ function policyOf(endpoint: Endpoint, request: RunRequest): JobPolicy {
 /** A job outside the caller's view, on another endpoint or past its retention does not exist (404). */
 function isVisible(job: Job, endpoint: Endpoint, owner: string | null, nowMs: number): boolean {
   if (job.endpointId !== endpoint.id || (owner !== null && job.owner !== owner)) return false;
+  return isKept(job, nowMs);
+}
+
+function isKept(job: Job, nowMs: number): boolean {
   return !("end" in job) || job.end.retainUntilMs > nowMs;
 }
 
