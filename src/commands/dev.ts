@@ -108,11 +108,11 @@ Exits 7 when the job ended badly, 6 when another rpx dev runs on the folder, oth
     const isJson = this.jsonEnabled();
     await withSession({ project, port, python, isWarm: body === null, signal }, async (session) => {
       if (body !== null) {
-        const { client, calm, endpoint, logs } = session;
+        const { client, calm, endpoint, logs, signal } = session;
         const job = await runOnce({ client, calm, endpoint, body, isStream, signal }).finally(logs.finish);
         showEnd(job, { isJson, isStream });
       } else if (exec !== undefined) {
-        await runAgainst(session, exec, signal);
+        await runAgainst(session, exec);
       } else {
         if (isJson)
           printJson({
@@ -120,8 +120,7 @@ Exits 7 when the job ended badly, 6 when another rpx dev runs on the folder, oth
             url: endpointUrl(session),
             context: contextName(session),
           });
-        await stay(session, { path, folder: project.folder, testInput: project.testInput, signal });
-        signal.throwIfAborted();
+        await stay(session, { path, folder: project.folder, testInput: project.testInput });
       }
     });
   }
@@ -144,7 +143,8 @@ async function readRequest(given: string, executionTimeout: string | undefined):
 }
 
 /** Exits as the command does. */
-async function runAgainst(session: Session, command: string, signal: AbortSignal): Promise<void> {
+async function runAgainst(session: Session, command: string): Promise<void> {
+  const { signal } = session;
   const { url, key } = session.daemon;
   const env = {
     ...process.env,

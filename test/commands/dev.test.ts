@@ -306,6 +306,25 @@ describe("watching", () => {
   );
 
   test(
+    "a daemon that is killed ends it with the reason; the next start ends what was left",
+    async () => {
+      const dev = startDev(example("hello"));
+      await dev.until(/Starting Serverless Worker/);
+      const [folder = ""] = readdirSync(join(home, "data/rpx/dev"));
+      const supervisor = Number(readFileSync(join(home, "data/rpx/dev", folder, "supervisor.pid"), "utf8"));
+      process.kill(supervisor, "SIGKILL");
+      expect(await dev.ended).toBe(9);
+      await dev.until(/the daemon of rpx dev ended \(SIGKILL\)/);
+      expect((await rpx("context", "list", "--json")).stdout).not.toContain("dev:hello");
+      expect((await rpx("dev", example("hello"), "--input", '{"name":"Ada"}')).stdout).toBe(
+        '"Hello, Ada!"\n',
+      );
+      await expectNothingLeft();
+    },
+    LIMIT_MS,
+  );
+
+  test(
     "--exec: the environment of clients, and the command's exit code",
     async () => {
       const ask = `curl -sf -X POST "$RUNPOD_ENDPOINT_BASE_URL/$RPX_ENDPOINT/runsync" -H "Authorization: Bearer $RUNPOD_API_KEY" -d '{"input":{"name":"Eve"}}'`;

@@ -2,6 +2,7 @@ import type { Client } from "../../client/client.ts";
 import type { JobBodyText } from "../../client/job-text.ts";
 import { exitCode, RpxError } from "../../contract/error.ts";
 import type { EndpointBody } from "../../contract/schemas/endpoint.ts";
+import { BODY_LIMIT_BYTES, WAIT_RANGE_MS } from "../../contract/schemas/job.ts";
 import { sanitize, sanitizeLine } from "../../text/sanitize.ts";
 import { errorText, ShownError } from "../errors.ts";
 import { readFailure } from "../job-ending.ts";
@@ -29,7 +30,7 @@ export type OneShot = {
  */
 export async function runOnce(shot: OneShot): Promise<JobBodyText> {
   const { client, endpoint } = shot;
-  const jobId = (await client.run(endpoint.id, shot.body)).fields.id;
+  const jobId = (await submit(client, endpoint.id, shot.body)).fields.id;
   const over = new AbortController();
   const signal = AbortSignal.any([shot.signal, over.signal]);
   const progress = { step: (text: string) => talk(sanitizeLine(text)), done: () => {} };
@@ -48,6 +49,12 @@ export async function runOnce(shot: OneShot): Promise<JobBodyText> {
   } finally {
     over.abort();
   }
+}
+
+/** By /run, whose answer names the job at once; by /runsync what is too large for it. */
+function submit(client: Client, endpoint: string, body: string): Promise<JobBodyText> {
+  if (Buffer.byteLength(body) <= BODY_LIMIT_BYTES.run) return client.run(endpoint, body);
+  return client.runSync(endpoint, body, { waitMs: WAIT_RANGE_MS.min });
 }
 
 async function jobEnd(waiting: Waiting, isStream: boolean): Promise<JobBodyText> {

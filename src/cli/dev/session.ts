@@ -26,6 +26,8 @@ export type Session = {
   readonly client: Client;
   readonly endpoint: EndpointBody;
   readonly logs: LogFollower;
+  /** Fires when the user stops it, and when the daemon dies. */
+  readonly signal: AbortSignal;
   /** A client that no Ctrl-C stops, each call at most so long. */
   readonly calm: (limitMs: number) => Client;
 };
@@ -40,27 +42,44 @@ export async function withSession<Result>(
   const since = new Date().toISOString();
   const starting = startDevDaemon({ dataDir, port: options.port, python: options.python, signal });
   const daemon = await withPatience(starting, async () => "the daemon to start");
+  const gone = new AbortController();
+  void daemon.died.then((error) => gone.abort(error));
   try {
-    const send = createHttpSend({ url: daemon.url, key: daemon.key });
-    const connect = (until: AbortSignal): Client => createClient({ send, signal: until });
-    const client = connect(signal);
-    const calm = (limitMs: number): Client => connect(AbortSignal.timeout(limitMs));
-    const name = project.name ?? endpointNameFrom(basename(project.folder));
-    const deploying = deployFolder(client, project, { name, isWarm: options.isWarm });
-    const endpoint = await withPatience(
-      deploying,
-      async () => "the folder to be prepared; missing packages of a requirements.txt are installed",
-    );
-    for (const warning of warningsOf(project, endpoint)) talk(sanitizeLine(`warning: ${warning}`));
-    const logs = followLogs(connect, endpoint.id, since);
-    const died = daemon.died.then((error) => Promise.reject(error));
-    try {
-      return await Promise.race([work({ daemon, client, calm, endpoint, logs }), died]);
-    } finally {
-      logs.end();
-    }
+    const running = AbortSignal.any([signal, gone.signal]);
+    return await onDaemon(daemon, { ...options, signal: running }, { since, work });
+  } catch (error) {
+    // What was under way then failed for want of the daemon.
+    gone.signal.throwIfAborted();
+    throw error;
   } finally {
     await daemon.stop();
+  }
+}
+
+type Task<Result> = { readonly since: string; readonly work: (session: Session) => Promise<Result> };
+
+async function onDaemon<Result>(
+  daemon: DevDaemon,
+  { project, isWarm, signal }: SessionOptions,
+  { since, work }: Task<Result>,
+): Promise<Result> {
+  const send = createHttpSend({ url: daemon.url, key: daemon.key });
+  const connect = (until: AbortSignal): Client => createClient({ send, signal: until });
+  const client = connect(signal);
+  const calm = (limitMs: number): Client => connect(AbortSignal.timeout(limitMs));
+  const name = project.name ?? endpointNameFrom(basename(project.folder));
+  const endpoint = await withPatience(
+    deployFolder(client, project, { name, isWarm }),
+    async () => "the folder to be prepared; missing packages of a requirements.txt are installed",
+  );
+  for (const warning of warningsOf(project, endpoint)) talk(sanitizeLine(`warning: ${warning}`));
+  const logs = followLogs(connect, endpoint.id, since);
+  try {
+    const result = await work({ daemon, client, calm, endpoint, logs, signal });
+    signal.throwIfAborted();
+    return result;
+  } finally {
+    logs.end();
   }
 }
 

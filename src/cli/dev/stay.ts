@@ -12,7 +12,6 @@ export type StayOptions = {
   readonly folder: string;
   /** Text of test_input.json: what the printed request sends. */
   readonly testInput: string | null;
-  readonly signal: AbortSignal;
 };
 
 /** Address of the operations of an endpoint, by its name. */
@@ -25,14 +24,13 @@ export function contextName({ endpoint }: Pick<Session, "endpoint">): string {
   return `dev:${endpoint.name}`;
 }
 
-/** Runs until the signal fires: says where jobs go, reloads on save, and reports workers that do not start. */
+/** Runs until the session's signal fires: says where jobs go, reloads on save, and reports workers that do not start. */
 export async function stay(session: Session, options: StayOptions): Promise<void> {
-  const { client, endpoint } = session;
-  const { signal } = options;
+  const { client, endpoint, signal } = session;
   await withContext(session, async () => {
     greet(session, options);
     const watched = { client, path: options.path, folder: options.folder, endpoint: endpoint.name, signal };
-    await Promise.all([reloadOnSave(watched), reportFailures(session, signal)]);
+    await Promise.all([reloadOnSave(watched), reportFailures(session)]);
   });
 }
 
@@ -74,6 +72,6 @@ function shellQuoted(text: string): string {
 }
 
 /** Says once of each worker that failed why; its last lines are printed as they come. */
-async function reportFailures({ client, endpoint }: Session, signal: AbortSignal): Promise<void> {
-  for await (const worker of failedWorkers({ client, endpoint, signal })) talk(failedStartText(worker));
+async function reportFailures(session: Session): Promise<void> {
+  for await (const worker of failedWorkers(session)) talk(failedStartText(worker));
 }
