@@ -65,14 +65,16 @@ function refuse(isBlocked) {
 function replaceBy(binary) {
   const env = Object.assign({}, process.env);
   env[MARK] = "1";
-  const child = spawn(binary, process.execArgv.concat(process.argv.slice(1)), { stdio: "inherit", env });
   // On a terminal the child gets these keys itself; handed on they would count twice, and the second Ctrl-C kills.
   const isOnTerminal = Boolean(process.stdin.isTTY);
+  let child;
+  // Before the child starts: a signal in between would end this process and leave the child alone.
   for (const signal of FORWARDED) {
     process.on(signal, () => {
       if (!isOnTerminal || !SENT_BY_TERMINAL.includes(signal)) child.kill(signal);
     });
   }
+  child = spawn(binary, process.execArgv.concat(process.argv.slice(1)), { stdio: "inherit", env });
   child.on("error", (error) => {
     process.stderr.write(`Error: cannot run ${binary}\nwhy: ${error.message}\ntry: npm rebuild node\n`);
     process.exitCode = EXIT_USAGE;

@@ -8,6 +8,7 @@ import {
   existsSync,
   mkdirSync,
   readdirSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
@@ -17,6 +18,9 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const source = join(root, "src");
 const dist = join(root, "dist");
+/** Built here and then renamed: commands that run meanwhile keep a whole dist/. */
+const next = join(root, "node_modules", `.rpx-build-${process.pid}`);
+const last = join(root, "node_modules", `.rpx-last-${process.pid}`);
 const ownNode = join(root, "node_modules", "node", "bin", "node");
 
 function isNewEnough() {
@@ -32,22 +36,23 @@ function fail(what, why, next) {
 
 function compile() {
   const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
-  const { status } = spawnSync(process.execPath, [compiler, "-p", join(root, "tsconfig.build.json")], {
-    stdio: "inherit",
-  });
-  if (status !== 0) fail("rpx was not built", "the compiler found errors", "npm run typecheck");
+  const options = ["-p", join(root, "tsconfig.build.json"), "--outDir", next];
+  const { status } = spawnSync(process.execPath, [compiler, ...options], { stdio: "inherit" });
+  if (status === 0) return;
+  rmSync(next, { recursive: true, force: true });
+  fail("rpx was not built", "the compiler found errors", "npm run typecheck");
 }
 
 /** What the compiler leaves out: SQL is read at run time, pages are served as they are. */
 function copyOthers() {
   for (const path of readdirSync(source, { recursive: true })) {
     if (!path.endsWith(".sql")) continue;
-    mkdirSync(dirname(join(dist, path)), { recursive: true });
-    copyFileSync(join(source, path), join(dist, path));
+    mkdirSync(dirname(join(next, path)), { recursive: true });
+    copyFileSync(join(source, path), join(next, path));
   }
   const web = join(source, "web");
   if (!existsSync(web)) return;
-  cpSync(web, join(dist, "web"), { recursive: true, filter: (path) => !relative(web, path).endsWith(".ts") });
+  cpSync(web, join(next, "web"), { recursive: true, filter: (path) => !relative(web, path).endsWith(".ts") });
 }
 
 /** The manifest lets a command start without loading the others; oclif's own loader writes it, no further package. */
@@ -69,9 +74,11 @@ async function writeManifest() {
 }
 
 async function build() {
-  rmSync(dist, { recursive: true, force: true });
   compile();
   copyOthers();
+  if (existsSync(dist)) renameSync(dist, last);
+  renameSync(next, dist);
+  rmSync(last, { recursive: true, force: true });
   await writeManifest();
   chmodSync(join(root, "bin", "run.js"), 0o755);
 }
