@@ -65,8 +65,11 @@ export function createJobRoutes(options: JobRoutesOptions): Record<JobRouteName,
   async function status(call: Call<Principal>): Promise<Answer> {
     const view = visible(call);
     const ttl = call.query.get("ttl");
-    if (ttl !== null) await jobs.setRetention(view, jobIdOf(call), readTtlMs(ttl));
-    return json(jobBody(jobs.view(view, jobIdOf(call))));
+    const retainMs = ttl === null ? null : readTtlMs(ttl);
+    // Read first: kept for no time at all, the job is shown this once.
+    const body = jobBody(jobs.view(view, jobIdOf(call)));
+    if (retainMs !== null) await jobs.setRetention(view, jobIdOf(call), retainMs);
+    return json(body);
   }
 
   async function statusSync(call: Call<Principal>): Promise<Answer> {
@@ -210,5 +213,5 @@ function readTtlMs(text: string): number {
   if (text.trim() === "" || !Number.isFinite(ttlMs) || ttlMs < 0) {
     throw new RpxError("bad_request", `ttl must be a number of milliseconds, not "${text}"`);
   }
-  return Math.min(ttlMs, MAX_TTL_MS);
+  return Math.min(Math.trunc(ttlMs), MAX_TTL_MS);
 }
