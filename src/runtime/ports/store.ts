@@ -150,7 +150,7 @@ export type JobStore = {
   readChunks(jobId: JobId, maxBytes: number): Promise<ChunkPage | null>;
   /** Puts the cursor back after a reply that did not leave. */
   rewindChunks(jobId: JobId, cursor: number): Promise<void>;
-  /** Ends all leases of a worker: `lose` counts, `return` does not. */
+  /** Ends all leases of a worker: `lose` counts for those that had begun (prefetched ones had not), `return` does not. */
   endLeases(
     workerId: WorkerId,
     input: "lose" | "return",

@@ -1,3 +1,4 @@
+import { RpxError } from "../../contract/error.ts";
 import type { Activity } from "../core/activity.ts";
 import { type CrashState, crashed, DEGRADED_FAILURES, NO_CRASHES } from "../core/crash-backoff.ts";
 import { type FleetAction, planFleet } from "../core/fleet-plan.ts";
@@ -88,7 +89,8 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     loop.nudge();
   });
   events.subscribe(({ kind, endpointId }) => {
-    if (kind === "job.complete" && endpointId) crashes.delete(endpointId);
+    // Work done, or other code: what failed before says nothing of the next start.
+    if ((kind === "job.complete" || kind === "release.live") && endpointId) crashes.delete(endpointId);
     if (
       kind === "scaler.decide" ||
       kind.startsWith("worker.") ||
@@ -196,7 +198,8 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       );
       log.info({ endpointId: endpoint.id, workerId, handle }, "worker started");
     } catch (error) {
-      const reason = `it could not be started: ${error instanceof Error ? error.message : String(error)}`;
+      const reason = `it could not be started: ${causeOf(error)}`;
+      log.warn({ endpointId: endpoint.id, workerId, reason }, "worker not started");
       await recordCrash(row, reason, false);
       await store.fleet.moveWorker(workerId, { to: "gone", reason, revoke: true }, clock.nowMs());
     }
@@ -255,7 +258,10 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   async function recordExit(worker: Worker, exit: WorkerExit): Promise<void> {
     const nowMs = clock.nowMs();
     const asked = worker.state === "draining";
-    const bad = !asked && (exit.code !== 0 || activity.leases(worker.id) > 0 || worker.readyAtMs === null);
+    const endpoint = store.fleet.endpoints().find(({ id }) => id === worker.endpointId);
+    const outdated = endpoint !== undefined && endpoint.liveRelease !== worker.release;
+    const bad =
+      !asked && !outdated && (exit.code !== 0 || activity.leases(worker.id) > 0 || worker.readyAtMs === null);
     const reason = asked ? worker.reason : (options.unfitReason(worker.id) ?? exit.reason);
     const ended = store.jobs.endLeases(worker.id, shuttingDown ? "return" : "lose", exit.reason, nowMs);
     if (bad) await recordCrash(worker, reason, worker.readyAtMs !== null);
@@ -361,4 +367,9 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       };
     },
   };
+}
+
+function causeOf(error: unknown): string {
+  if (error instanceof RpxError) return error.why ? `${error.message}, ${error.why}` : error.message;
+  return error instanceof Error ? error.message : String(error);
 }

@@ -412,7 +412,9 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
         const rows = leased.all(workerId) as Row[];
         // Latest first: no prefetched job starts on a worker whose leases are all ending.
         return rows.reverse().flatMap((row) => {
-          const job = endWith({ seq: row.seq as number, job: jobOf(row) }, { kind }, nowMs, { reason });
+          const stored = { seq: row.seq as number, job: jobOf(row) };
+          const ending = hasBegun(stored.job) ? kind : "return";
+          const job = endWith(stored, { kind: ending }, nowMs, { reason });
           return job ? [job] : [];
         });
       }),
@@ -518,6 +520,11 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
 
 function waitsOnBackoff(job: Job): boolean {
   return job.state === "IN_QUEUE" && job.availableAtMs > job.queuedAtMs;
+}
+
+/** A prefetched job waits behind another: what ends its worker is not its doing, and a poison job takes no attempt of its neighbours. */
+function hasBegun(job: Job): boolean {
+  return job.state === "IN_PROGRESS" && job.lease.startedAtMs !== null;
 }
 
 function inputOf(result: Result): JobInput {
