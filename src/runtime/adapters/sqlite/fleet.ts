@@ -30,8 +30,8 @@ export function createFleetStore({ db, commit, journal }: FleetOptions): FleetSt
     "UPDATE endpoints SET name = ?, settings = ?, live_release = ? WHERE id = ?",
   );
   const setDesired = db.prepare("UPDATE endpoints SET desired_workers = ?, desired_reason = ? WHERE id = ?");
-  const deletions = ["endpoints WHERE id", "releases WHERE endpoint_id"].map(
-    (what) => db.prepare(`DELETE FROM ${what} = ?`),
+  const deletions = ["endpoints WHERE id", "releases WHERE endpoint_id"].map((what) =>
+    db.prepare(`DELETE FROM ${what} = ?`),
   );
   const releaseByVersion = db.prepare("SELECT * FROM releases WHERE endpoint_id = ? AND version = ?");
   const insertWorker = db.prepare(

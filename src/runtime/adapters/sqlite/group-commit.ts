@@ -24,7 +24,8 @@ type Operation = {
   readonly reject: (error: unknown) => void;
 };
 
-type Outcome = { readonly operation: Operation; readonly value?: unknown; readonly error?: unknown };
+type Outcome = { readonly operation: Operation; readonly value: unknown };
+type Committed = { readonly outcomes: readonly Outcome[]; readonly events: readonly JournalEvent[] };
 
 export type GroupCommitOptions = {
   readonly db: DatabaseSync;
@@ -81,18 +82,24 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
   }
 
   function commitBatch(batch: readonly Operation[]): void {
-    let outcomes: Outcome[] | null;
+    let done: Committed | null;
     try {
-      outcomes = transact(batch);
+      done = transact(batch);
     } catch (error) {
-      return onFailure(batch, error);
+      onFailure(batch, error);
+      return;
     }
-    if (outcomes === null) return;
-    settle(outcomes);
+    if (done === null) return;
+    // Behind the try: a listener that throws must not make a committed batch look like one that failed.
+    try {
+      options.announce(done.events);
+    } finally {
+      settle(done.outcomes);
+    }
   }
 
   /** One transaction; null when the commit failed and the process is on its way out. */
-  function transact(batch: readonly Operation[]): Outcome[] | null {
+  function transact(batch: readonly Operation[]): Committed | null {
     synchronous(batch.some(({ kind }) => kind !== "unsynced") ? options.durable : "normal");
     db.exec("BEGIN IMMEDIATE");
     let events: readonly JournalEvent[];
@@ -112,21 +119,20 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
       rollback();
       throw error;
     }
-    options.announce(events);
-    return outcomes;
+    return { outcomes, events };
   }
 
   function onFailure(batch: readonly Operation[], error: unknown): void {
-    if (isFull(error)) return onFull(batch);
-    if (batch.length > 1) {
-      for (const operation of batch) commitBatch([operation]);
-      return;
-    }
-    batch[0]?.reject(error);
+    if (isFull(error)) onFull(batch);
+    else if (batch.length > 1) for (const operation of batch) commitBatch([operation]);
+    else batch[0]?.reject(error);
   }
 
   function onFull(batch: readonly Operation[]): void {
-    if (options.makeRoom()) return commitBatch(batch);
+    if (options.makeRoom()) {
+      commitBatch(batch);
+      return;
+    }
     const essential = batch.filter(({ kind }) => kind === "essential");
     for (const operation of batch) if (operation.kind !== "essential") operation.reject(fullDisk());
     if (essential.length > 0) void retryLater(essential);

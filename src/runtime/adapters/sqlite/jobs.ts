@@ -38,6 +38,10 @@ const COUNT_OF_STATE = {
 
 const NOT_APPLIED = { applied: false } as const;
 const IDEMPOTENCY_KEPT_MS = 24 * 3_600_000;
+/** Jobs that one take expires at most: after a long stop of the daemon a whole queue may be over its time. */
+const MAX_EXPIRED_BY_TAKE = 500;
+/** Rows at the head of a queue among which the oldest wait is looked for: more than come back at once. */
+const OLDEST_AMONG = 100;
 
 /**
  * Jobs in SQLite. Every change goes through `transition`: the job table decides the new record, one guarded UPDATE
@@ -82,10 +86,13 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
   const unreadChunks = db.prepare(
     "SELECT 1 FROM jobs JOIN chunks ON chunks.seq = jobs.seq AND chunks.id > jobs.stream_cursor WHERE jobs.id = ? LIMIT 1",
   );
-  const workerReady = db.prepare("SELECT 1 FROM workers WHERE id = ? AND state = 'ready'");
+  const workerReady = db.prepare(
+    "SELECT 1 FROM workers WHERE id = ? AND endpoint_id = ? AND state = 'ready'",
+  );
+  // A job that came back keeps its place and waits anew: the first of the queue may have waited less than those behind it.
   const oldestNormal = db.prepare(
-    `SELECT queued_at_ms FROM jobs
-     WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 AND low_priority = 0 ORDER BY seq LIMIT 1`,
+    `SELECT min(queued_at_ms) AS at FROM (SELECT queued_at_ms FROM jobs
+     WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 AND low_priority = 0 ORDER BY seq LIMIT ${OLDEST_AMONG})`,
   );
   const queuedLow = db.prepare(
     `SELECT count(*) AS n FROM jobs WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 AND low_priority = 1`,
@@ -93,8 +100,13 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
   const queuedLater = db.prepare(
     `SELECT count(*) AS n FROM jobs WHERE state = 'IN_QUEUE' AND delayed = 1 AND endpoint_id = ?`,
   );
+  // In the order of their delivery: jobs of one take are handed over in queue order.
   const leased = db.prepare(
-    "SELECT * FROM jobs WHERE worker_id = ? AND state = 'IN_PROGRESS' ORDER BY taken_at_ms, seq",
+    "SELECT * FROM jobs WHERE worker_id = ? AND state = 'IN_PROGRESS' ORDER BY taken_at_ms, low_priority, seq",
+  );
+  const prefetched = db.prepare(
+    `SELECT * FROM jobs WHERE worker_id = ? AND state = 'IN_PROGRESS' AND started_at_ms IS NULL
+     ORDER BY taken_at_ms, low_priority, seq LIMIT 1`,
   );
   const expired = db.prepare(
     `SELECT * FROM jobs WHERE expires_at_ms <= ? AND state IN ('IN_QUEUE', 'IN_PROGRESS') ORDER BY expires_at_ms LIMIT ?`,
@@ -105,7 +117,8 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
   const delayedDue = db.prepare(
     `SELECT * FROM jobs WHERE available_at_ms <= ? AND state = 'IN_QUEUE' AND delayed = 1 ORDER BY available_at_ms LIMIT ?`,
   );
-  const undelay = db.prepare("UPDATE jobs SET delayed = 0 WHERE seq = ?");
+  // The backoff is no wait for a worker: the wait begins when it is over.
+  const undelay = db.prepare("UPDATE jobs SET delayed = 0, queued_at_ms = available_at_ms WHERE seq = ?");
   const dueTimes = db.prepare(
     `SELECT min(at) AS at FROM (
        SELECT min(expires_at_ms) AS at FROM jobs WHERE state IN ('IN_QUEUE', 'IN_PROGRESS')
@@ -125,10 +138,10 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
   );
   const readCursor = db.prepare("SELECT stream_cursor, stream_bytes FROM jobs WHERE seq = ?");
   const moveCursor = db.prepare("UPDATE jobs SET stream_cursor = ? WHERE seq = ?");
+  // Only backwards: the chunks may have been dropped since, and the numbers of the next ones be lower.
+  const rewindCursor = db.prepare("UPDATE jobs SET stream_cursor = min(stream_cursor, ?) WHERE id = ?");
   const addStreamBytes = db.prepare("UPDATE jobs SET stream_bytes = stream_bytes + ? WHERE seq = ?");
-  const resetStream = db.prepare(
-    "UPDATE jobs SET stream_bytes = 0, stream_cursor = 0, has_payload = 1 WHERE seq = ?",
-  );
+  const resetStream = db.prepare("UPDATE jobs SET stream_bytes = 0, stream_cursor = 0 WHERE seq = ?");
   const insertOutbox = db.prepare(
     "INSERT INTO outbox (job_id, endpoint_id, generation, url, next_try_at_ms) VALUES (?, ?, ?, ?, ?)",
   );
@@ -143,8 +156,9 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
     "SELECT seq FROM jobs WHERE retain_until_ms <= ? AND has_payload = 1 AND ended_at_ms IS NOT NULL ORDER BY retain_until_ms LIMIT ?",
   );
   const dropPayload = db.prepare("UPDATE jobs SET has_payload = 0 WHERE seq = ?");
+  // jobs_emptied: jobs whose payload is gone, by their end.
   const deleteOld = db.prepare(
-    `DELETE FROM jobs WHERE seq IN (SELECT seq FROM jobs ORDER BY seq LIMIT ?) AND ended_at_ms < ? AND has_payload = 0`,
+    `DELETE FROM jobs WHERE seq IN (SELECT seq FROM jobs WHERE has_payload = 0 AND ended_at_ms < ? ORDER BY ended_at_ms LIMIT ?)`,
   );
   const deleteKeys = db.prepare(
     `DELETE FROM idempotency WHERE (scope, key) IN (SELECT scope, key FROM idempotency WHERE created_at_ms < ?
@@ -219,18 +233,24 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
         generation: after.generation,
         attempts: after.attempts,
         ...("end" in after && after.end.failure && { failure: after.end.failure }),
+        ...(terminal && after.webhookUrl !== null && { webhook: true }),
         ...facts,
       },
       ...(terminal && { resultOf: `${after.id}/${after.generation}` }),
     });
   }
 
+  /** Drops a job's chunks, and with them cursor and size: numbers of deleted chunks are given again. */
+  function clearStream(seq: number): void {
+    payloads.dropChunks(seq);
+    resetStream.run(seq);
+  }
+
   /** What a lease leaves behind: the chunks of a delivery that did not end the job, and a prefetched job whose turn has come. */
   function leaseEnded(seq: number, before: RunningJob, after: Job, nowMs: number): void {
-    if (after.state === "IN_QUEUE") payloads.dropChunks(seq);
+    if (after.state === "IN_QUEUE") clearStream(seq);
     if (before.lease.startedAtMs === null) return;
-    const waiting = leased.all(before.lease.workerId).find((row) => row.started_at_ms === null);
-    const stored = storedOf(waiting as Row | undefined);
+    const stored = storedOf(prefetched.get(before.lease.workerId));
     if (stored) transition(stored, { kind: "start" }, nowMs);
   }
 
@@ -309,14 +329,16 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
   function take(options: Parameters<JobStore["take"]>[0], nowMs: number): Delivery[] {
     const { endpointId, workerId, max, startable } = options;
     const deliveries: Delivery[] = [];
-    if (!workerReady.get(workerId)) return deliveries;
-    while (deliveries.length < max) {
+    let expiries = 0;
+    if (!workerReady.get(workerId, endpointId)) return deliveries;
+    while (deliveries.length < max && expiries < MAX_EXPIRED_BY_TAKE) {
       const rows = head.all(endpointId, max - deliveries.length);
       if (rows.length === 0) break;
       for (const row of rows) {
         const stored = { seq: row.seq as number, job: jobOf(row) };
         if (stored.job.expiresAtMs <= nowMs) {
-          transition(stored, { kind: "expire" }, nowMs);
+          endWith(stored, { kind: "expire" }, nowMs);
+          expiries += 1;
           continue;
         }
         const job = transition(
@@ -359,16 +381,20 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
 
   function endOverdue(nowMs: number, limit: number): Job[] {
     const ended: Job[] = [];
-    for (const row of expired.all(nowMs, limit)) ended.push(endRow(row, { kind: "expire" }, nowMs));
-    for (const row of overrun.all(nowMs, limit)) ended.push(endRow(row, { kind: "overrun" }, nowMs));
+    const end = (row: Row, input: JobInput) => {
+      const job = endRow(row, input, nowMs);
+      if (job) ended.push(job);
+    };
+    for (const row of expired.all(nowMs, limit)) end(row, { kind: "expire" });
+    for (const row of overrun.all(nowMs, limit - ended.length)) end(row, { kind: "overrun" });
     return ended;
   }
 
   /** The job as it was before its end: whoever held it has to be stopped. */
-  function endRow(row: Row, input: JobInput, nowMs: number): Job {
-    const stored = { seq: row.seq as number, job: jobOf(row) };
-    endWith(stored, input, nowMs);
-    return stored.job;
+  function endRow(row: Row, input: JobInput, nowMs: number): Job | null {
+    // Read again: the end of the job before it may have started this one.
+    const stored = load(row.id as JobId);
+    return stored && endWith(stored, input, nowMs) && stored.job;
   }
 
   return {
@@ -404,8 +430,7 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
       }),
     rewindChunks: (jobId, cursor) =>
       commit.run("unsynced", () => {
-        const stored = load(jobId);
-        if (stored) moveCursor.run(cursor, stored.seq);
+        rewindCursor.run(cursor, jobId);
       }),
     endLeases: (workerId, kind, reason, nowMs) =>
       commit.run("essential", () => {
@@ -438,8 +463,7 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
         const job = transition(stored, { kind: "retry" }, nowMs);
         if (!job) return { ...NOT_APPLIED, job: stored.job };
         payloads.dropResult(stored.seq);
-        payloads.dropChunks(stored.seq);
-        resetStream.run(stored.seq);
+        clearStream(stored.seq);
         return { applied: true, job };
       }),
     purge: ({ endpointId, owner, upToSeq, limit }, nowMs) =>
@@ -487,12 +511,12 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
       const { inQueue, inProgress } = counts.read(endpointId, null);
       const low = Number(queuedLow.get(endpointId)?.n);
       const later = inQueue > low ? Number(queuedLater.get(endpointId)?.n) : 0;
-      const oldest = oldestNormal.get(endpointId)?.queued_at_ms;
+      const oldest = oldestNormal.get(endpointId)?.at;
       return {
         inQueue,
         inQueueNormal: inQueue - low - later,
         inProgress,
-        oldestQueuedAtMs: (oldest as number | undefined) ?? null,
+        oldestQueuedAtMs: (oldest as number | null | undefined) ?? null,
       };
     },
     delayed: (endpointId) => Number(queuedLater.get(endpointId)?.n),
@@ -511,7 +535,7 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
           payloads.drop(row.seq as number);
           dropPayload.run(row.seq as number);
         }
-        const jobs = Number(deleteOld.run(limit, metadataBeforeMs).changes);
+        const jobs = Number(deleteOld.run(metadataBeforeMs, limit).changes);
         const keys = Number(deleteKeys.run(nowMs - IDEMPOTENCY_KEPT_MS, limit).changes);
         return rows.length + jobs + keys;
       }),

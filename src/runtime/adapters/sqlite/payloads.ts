@@ -71,9 +71,9 @@ export function createPayloads(db: DatabaseSync) {
       let last = after;
       for (const row of nextChunks.iterate(seq, after)) {
         const chunk = row.chunk as string;
-        if (chunksJson.length > 0 && bytes + chunk.length > maxBytes) return { chunksJson, last, more: true };
+        bytes += Buffer.byteLength(chunk);
+        if (chunksJson.length > 0 && bytes > maxBytes) return { chunksJson, last, more: true };
         chunksJson.push(chunk);
-        bytes += chunk.length;
         last = row.id as number;
       }
       return { chunksJson, last, more: false };

@@ -62,6 +62,7 @@ CREATE INDEX jobs_expiry ON jobs (expires_at_ms) WHERE state IN ('IN_QUEUE', 'IN
 CREATE INDEX jobs_deadline ON jobs (deadline_ms) WHERE state = 'IN_PROGRESS';
 CREATE INDEX jobs_lease ON jobs (worker_id) WHERE state = 'IN_PROGRESS';
 CREATE INDEX jobs_retained ON jobs (retain_until_ms) WHERE retain_until_ms IS NOT NULL AND has_payload = 1;
+CREATE INDEX jobs_emptied ON jobs (ended_at_ms) WHERE has_payload = 0;
 CREATE INDEX jobs_by_endpoint ON jobs (endpoint_id, seq);
 
 CREATE TABLE inputs (seq INTEGER PRIMARY KEY, input TEXT NOT NULL, extras TEXT NOT NULL) STRICT;
