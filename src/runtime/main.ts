@@ -50,8 +50,13 @@ async function main(): Promise<void> {
 /** Both ports are taken before any data is touched (F-36). Connections come only once the daemon is ready. */
 async function openListeners(config: DaemonConfig, host: SocketHost): Promise<SocketHost> {
   const accepts = new Map<string, (socket: Socket) => void>();
-  const open = (name: string, address: { host: string; port: number }) =>
-    host.listen({ name, ...address }, (socket) => accepts.get(name)?.(socket));
+  const open = async (name: string, address: { host: string; port: number }) => {
+    try {
+      return await host.listen({ name, ...address }, (socket) => accepts.get(name)?.(socket));
+    } catch (error) {
+      throw asListenError(error as NodeJS.ErrnoException, address);
+    }
+  };
   const bound = new Map([
     ["client", await open("client", { host: config.host, port: config.port })],
     ["worker", await open("worker", { host: config.workerHost, port: config.workerPort })],
@@ -164,7 +169,7 @@ function end(closed: Promise<void>, drained: DaemonConfig | null, log: Logger): 
 
 /** What happened, why, what next; then the exit code that the supervisor passes on. */
 function fail(error: unknown): never {
-  const known = asRpxError(error);
+  const known = error instanceof RpxError ? error : null;
   const lines = known
     ? [`Error: ${known.message}`, known.why && `why: ${known.why}`, known.hint && `try: ${known.hint}`]
     : [
@@ -175,20 +180,23 @@ function fail(error: unknown): never {
   process.exit(known ? exitCode(known.code) : 1);
 }
 
-function asRpxError(error: unknown): RpxError | null {
-  if (error instanceof RpxError) return error;
-  const { code, port } = error as NodeJS.ErrnoException & { port?: number };
-  if (code === "EADDRINUSE") {
-    return new RpxError("conflict", `${port ? `port ${port}` : "the port"} is in use`, {
+function asListenError(
+  error: NodeJS.ErrnoException,
+  { host, port }: { host: string; port: number },
+): unknown {
+  if (error.code === "EADDRINUSE") {
+    return new RpxError("conflict", `port ${port} on ${host} is in use`, {
       why: "another program listens there",
       hint: "choose another with --port or --worker-port (0 takes a free one)",
     });
   }
-  if (code === "EACCES")
-    return new RpxError("forbidden", (error as Error).message, {
-      hint: "choose another port or data directory",
+  if (error.code === "EACCES" || error.code === "EADDRNOTAVAIL") {
+    return new RpxError("forbidden", `cannot listen on ${host}:${port}`, {
+      why: error.message,
+      hint: "choose another --host or --port",
     });
-  return null;
+  }
+  return error;
 }
 
 main().catch(fail);

@@ -97,7 +97,6 @@ export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
     if (jobIds.length === 0) return { kind: "empty", status: 204 };
     return {
       ...json(JSON.stringify({ jobsToStop: jobIds })),
-      onSent: () => stops.delivered(workerId, jobIds),
       onUnsent: () => stops.undelivered(workerId, jobIds),
     };
   }

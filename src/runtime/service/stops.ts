@@ -9,15 +9,17 @@ const STOP_HOLD_MS = 25_000;
 export const STOP_GRACE_MS = 10_000;
 /** A worker that polled for stops this recently will poll again. */
 const LISTENS_MS = 5_000;
-/** When, after a stop was delivered, the worker's held takes are answered so that it says afresh whether it is busy. */
-const ASK_AGAIN_MS = [300, 2_700, 3_000] as const;
+/**
+ * When, after a stop was delivered, it is said again and the worker's held takes are answered. The SDK drops a stop for a job that
+ * it has not begun, and an open take would stay silent about what became of the job.
+ */
+const SAY_AGAIN_MS = [300, 1_000, 2_000, 3_000] as const;
 
 /** Stopping single jobs on workers that go on (wire 2.8). */
 export type Stops = {
   /** Holds until jobs of this worker are to be stopped. */
   poll(workerId: WorkerId, signal: AbortSignal): Promise<readonly JobId[]>;
-  /** The reply with these ids left, or did not. */
-  delivered(workerId: WorkerId, jobIds: readonly JobId[]): void;
+  /** The reply with these ids did not leave. */
   undelivered(workerId: WorkerId, jobIds: readonly JobId[]): void;
   /** A take arrived: what it says of the worker may prove that the stopped jobs are gone. */
   observeTake(workerId: WorkerId, busy: boolean): void;
@@ -38,12 +40,16 @@ export type StopsOptions = {
   readonly releaseTakes: (workerId: WorkerId) => void;
 };
 
+/** A job to stop: how often the worker was told, and whether it is to be told (again). */
+type StopState = { told: number; due: boolean };
 type Listener = {
   open: ((jobIds: readonly JobId[]) => void) | null;
   lastPollMs: number;
-  waiting: Set<JobId>;
-  told: Set<JobId>;
+  readonly stops: Map<JobId, StopState>;
 };
+
+/** With other jobs running a take proves less: the first stop may have come before the job began, and been dropped. */
+const TOLD_FOR_SURE = 2;
 
 export function createStops({ store, clock, events, condemn, releaseTakes }: StopsOptions): Stops {
   const listeners = new Map<WorkerId, Listener>();
@@ -52,7 +58,7 @@ export function createStops({ store, clock, events, condemn, releaseTakes }: Sto
   const listenerOf = (workerId: WorkerId): Listener => {
     let listener = listeners.get(workerId);
     if (!listener) {
-      listener = { open: null, lastPollMs: Number.NEGATIVE_INFINITY, waiting: new Set(), told: new Set() };
+      listener = { open: null, lastPollMs: Number.NEGATIVE_INFINITY, stops: new Map() };
       listeners.set(workerId, listener);
     }
     return listener;
@@ -76,25 +82,35 @@ export function createStops({ store, clock, events, condemn, releaseTakes }: Sto
       condemn(workerId, "its job was stopped, and this worker cannot stop a single job");
       return;
     }
-    listener.waiting.add(jobId);
+    listener.stops.set(jobId, { told: 0, due: true });
     answer(listener);
-    void enforce(workerId, jobId);
+    void insist(workerId, jobId);
   }
 
-  async function enforce(workerId: WorkerId, jobId: JobId): Promise<void> {
-    await clock.sleep(STOP_GRACE_MS);
-    const listener = listeners.get(workerId);
-    if (listener?.waiting.has(jobId) || listener?.told.has(jobId)) {
-      condemn(workerId, `it did not let go of a stopped job within ${STOP_GRACE_MS / 1_000} s`);
+  /** Says a stop again until the worker shows that the job is gone; at the end of the grace the worker goes. */
+  async function insist(workerId: WorkerId, jobId: JobId): Promise<void> {
+    for (const pauseMs of SAY_AGAIN_MS) {
+      await clock.sleep(pauseMs);
+      const listener = listeners.get(workerId);
+      const stop = listener?.stops.get(jobId);
+      if (!listener || !stop) return;
+      stop.due = true;
+      answer(listener);
+      releaseTakes(workerId);
     }
+    await clock.sleep(STOP_GRACE_MS - SAY_AGAIN_MS.reduce((sum, pauseMs) => sum + pauseMs, 0));
+    if (!listeners.get(workerId)?.stops.has(jobId)) return;
+    condemn(workerId, `it did not let go of a stopped job within ${STOP_GRACE_MS / 1_000} s`);
   }
 
   function answer(listener: Listener): void {
-    if (!listener.open || listener.waiting.size === 0) return;
-    const jobIds = [...listener.waiting];
-    listener.waiting.clear();
-    for (const jobId of jobIds) listener.told.add(jobId);
-    listener.open(jobIds);
+    const due = [...listener.stops].filter(([, stop]) => stop.due);
+    if (!listener.open || due.length === 0) return;
+    for (const [, stop] of due) {
+      stop.due = false;
+      stop.told += 1;
+    }
+    listener.open(due.map(([jobId]) => jobId));
   }
 
   function poll(workerId: WorkerId, signal: AbortSignal): Promise<readonly JobId[]> {
@@ -119,38 +135,29 @@ export function createStops({ store, clock, events, condemn, releaseTakes }: Sto
     });
   }
 
-  /** Prompts the worker to say afresh whether it is busy: an open take would stay silent beyond the grace. */
-  async function ask(workerId: WorkerId): Promise<void> {
-    for (const pauseMs of ASK_AGAIN_MS) {
-      await clock.sleep(pauseMs);
-      if (!listeners.get(workerId)?.told.size) return;
-      releaseTakes(workerId);
-    }
-  }
-
   return {
     poll,
-    delivered: (workerId) => void ask(workerId),
     undelivered: (workerId, jobIds) => {
       const listener = listenerOf(workerId);
-      for (const jobId of jobIds) if (listener.told.delete(jobId)) listener.waiting.add(jobId);
+      for (const jobId of jobIds) {
+        const stop = listener.stops.get(jobId);
+        if (stop) Object.assign(stop, { told: stop.told - 1, due: true });
+      }
       answer(listener);
     },
     observeTake: (workerId, busy) => {
       const listener = listeners.get(workerId);
-      if (!listener || listener.told.size === 0) return;
-      // With other jobs running, an answered take shows that the worker's loop lives and dropped the stopped one.
-      if (!busy || store.jobs.leases(workerId).length > 0) listener.told.clear();
+      if (!listener || listener.stops.size === 0) return;
+      const enough = busy ? TOLD_FOR_SURE : 1;
+      if (busy && store.jobs.leases(workerId).length === 0) return;
+      for (const [jobId, { told }] of listener.stops) if (told >= enough) listener.stops.delete(jobId);
     },
     release: (workerId) => listeners.get(workerId)?.open?.([]),
     close: () => {
       closed = true;
       for (const listener of listeners.values()) listener.open?.([]);
     },
-    pending: (workerId) => {
-      const listener = listeners.get(workerId);
-      return listener ? listener.waiting.size + listener.told.size : 0;
-    },
+    pending: (workerId) => listeners.get(workerId)?.stops.size ?? 0,
   };
 }
 
