@@ -10,7 +10,7 @@ import { shownState } from "../core/worker-view.ts";
 import type { Store } from "../ports/store.ts";
 import type { Endpoints } from "../service/endpoints.ts";
 import type { Jobs, Visible } from "../service/jobs.ts";
-import type { Principal } from "../service/keys.ts";
+import type { Keys, Principal } from "../service/keys.ts";
 import { readRunRequest, readWaitMs } from "./job-request.ts";
 import { healthBody, jobBody, jobTicket, streamBody } from "./present.ts";
 import type { Answer, Sink } from "./reply.ts";
@@ -22,6 +22,7 @@ export type JobRoutesOptions = {
   readonly jobs: Jobs;
   readonly fleet: Pick<Store["fleet"], "workers">;
   readonly activity: Activity;
+  readonly keys: Pick<Keys, "onRevoke">;
   readonly webhookGuard: () => Guard;
   /** Aborts when the daemon hands over or stops: held replies are answered then. */
   readonly closing: AbortSignal;
@@ -36,14 +37,28 @@ const KEEP_ALIVE_MS = 5_000;
 
 /** RunPod's job operations: /v2/{endpoint}/... */
 export function createJobRoutes(options: JobRoutesOptions): Record<JobRouteName, Handler<Principal>> {
-  const { endpoints, jobs, fleet, activity } = options;
+  const { endpoints, jobs, fleet, activity, keys } = options;
 
   const visible = (call: Call<Principal>): Visible => {
     const found = endpoints.find(call.principal, call.params.endpoint ?? "");
     return { endpoint: found.endpoint, owner: found.owner };
   };
-  const waiting = (call: Call<Principal>) => AbortSignal.any([call.signal, options.closing]);
+  const waiting = <T>(call: Call<Principal>, work: (signal: AbortSignal) => Promise<T>) =>
+    whileValid(call.principal, (revoked) => work(AbortSignal.any([call.signal, options.closing, revoked])));
   const jobIdOf = (call: Call<Principal>) => (call.params.job ?? "") as JobId;
+
+  /** What is held for a caller ends with its key (F-47). */
+  async function whileValid<T>({ keyId }: Principal, work: (revoked: AbortSignal) => Promise<T>): Promise<T> {
+    const revoked = new AbortController();
+    const unsubscribe = keys.onRevoke((id) => {
+      if (id === keyId) revoked.abort();
+    });
+    try {
+      return await work(revoked.signal);
+    } finally {
+      unsubscribe();
+    }
+  }
 
   async function run(call: Call<Principal>): Promise<Answer> {
     const view = visible(call);
@@ -59,7 +74,7 @@ export function createJobRoutes(options: JobRoutesOptions): Record<JobRouteName,
     const request = readRunRequest(call, "runsync", options.webhookGuard());
     const { jobId, state, isReadable } = await jobs.submit(view, call.principal.owner, request);
     if (!isReadable) return json(jobTicket(jobId, state));
-    return json(jobBody(await jobs.waitForEnd(view, jobId, waitMs, waiting(call))));
+    return json(jobBody(await waiting(call, (signal) => jobs.waitForEnd(view, jobId, waitMs, signal))));
   }
 
   async function status(call: Call<Principal>): Promise<Answer> {
@@ -74,14 +89,18 @@ export function createJobRoutes(options: JobRoutesOptions): Record<JobRouteName,
 
   async function statusSync(call: Call<Principal>): Promise<Answer> {
     const waitMs = readWaitMs(call.query, WAIT_RANGE_MS.default);
-    return json(jobBody(await jobs.waitForEnd(visible(call), jobIdOf(call), waitMs, waiting(call))));
+    const view = visible(call);
+    return json(
+      jobBody(await waiting(call, (signal) => jobs.waitForEnd(view, jobIdOf(call), waitMs, signal))),
+    );
   }
 
   async function stream(call: Call<Principal>): Promise<Answer> {
     const view = visible(call);
     const jobId = jobIdOf(call);
-    if (call.headers.accept?.includes("text/event-stream")) return streamEvents(view, jobId);
-    const page = await jobs.readStream(view, jobId, readWaitMs(call.query, STREAM_HOLD_MS), waiting(call));
+    if (call.headers.accept?.includes("text/event-stream")) return streamEvents(call, view, jobId);
+    const waitMs = readWaitMs(call.query, STREAM_HOLD_MS);
+    const page = await waiting(call, (signal) => jobs.readStream(view, jobId, waitMs, signal));
     return {
       ...json(streamBody(page)),
       onUnsent: () => {
@@ -90,26 +109,30 @@ export function createJobRoutes(options: JobRoutesOptions): Record<JobRouteName,
     };
   }
 
-  /** The same chunks as server-sent events, to the end of the job. */
-  function streamEvents(view: Visible, jobId: JobId): Answer {
+  /** The same chunks as server-sent events, to the end of the job or of the caller's key. */
+  function streamEvents({ principal }: Call<Principal>, view: Visible, jobId: JobId): Answer {
     jobs.view(view, jobId);
     return {
       kind: "stream",
       contentType: "text/event-stream",
-      write: async (sink) => {
-        const ended = AbortSignal.any([sink.closed, options.closing]);
-        while (!ended.aborted) {
-          const page = await jobs.readStream(view, jobId, KEEP_ALIVE_MS, ended);
-          if (!(await writeChunks(sink, page.chunksJson)))
-            return void (await jobs.rewindStream(jobId, page.cursor));
-          if (page.chunksJson.length === 0 && isTerminal(page.state)) {
-            await sink.write(`event: end\ndata: ${jobBody(jobs.view(view, jobId))}\n\n`);
-            return;
-          }
-          if (page.chunksJson.length === 0 && !(await sink.write(": waiting\n\n"))) return;
-        }
-      },
+      write: (sink) =>
+        whileValid(principal, (revoked) =>
+          writeEvents(sink, view, jobId, AbortSignal.any([sink.closed, options.closing, revoked])),
+        ),
     };
+  }
+
+  async function writeEvents(sink: Sink, view: Visible, jobId: JobId, ended: AbortSignal): Promise<void> {
+    while (!ended.aborted) {
+      const page = await jobs.readStream(view, jobId, KEEP_ALIVE_MS, ended);
+      if (ended.aborted || !(await writeChunks(sink, page.chunksJson)))
+        return jobs.rewindStream(jobId, page.cursor);
+      if (page.chunksJson.length === 0 && isTerminal(page.state)) {
+        await sink.write(`event: end\ndata: ${jobBody(jobs.view(view, jobId))}\n\n`);
+        return;
+      }
+      if (page.chunksJson.length === 0 && !(await sink.write(": waiting\n\n"))) return;
+    }
   }
 
   async function cancel(call: Call<Principal>): Promise<Answer> {
