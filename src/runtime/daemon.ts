@@ -119,6 +119,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     host: adapters.host,
     workerUrl: () => workerUrl(),
     lastSeenMs: workers.lastSeenMs,
+    lastTakeMs: workers.lastTakeMs,
     unfitReason: workers.unfitReason,
     releasePolls: (workerId) => releasePolls(workerId),
     log,

@@ -10,6 +10,8 @@ export type FleetWorker = {
   /** Null while it holds a job. */
   readonly idleSinceMs: number | null;
   readonly lastSeenMs: number;
+  /** When it last asked for jobs. */
+  readonly lastTakeMs: number;
   /** When it was asked to end (SIGTERM); null before. */
   readonly stopAskedAtMs: number | null;
 };
@@ -77,6 +79,10 @@ function judge(worker: FleetWorker, facts: FleetFacts, nowMs: number): FleetActi
   if (state === "draining") return judgeDraining(worker, nowMs);
   if (state === "ready" && nowMs - worker.lastSeenMs > LEASE_MS) {
     return [condemn(workerId, `no sign of life for ${LEASE_MS / 1_000} s`)];
+  }
+  // Its heartbeat may come from another process: a worker without jobs that asks for none is stuck (finding 7).
+  if (state === "ready" && worker.leases === 0 && nowMs - worker.lastTakeMs > LEASE_MS) {
+    return [condemn(workerId, `it has no job and has asked for none for ${LEASE_MS / 1_000} s`)];
   }
   return [];
 }

@@ -23,6 +23,7 @@ export type ReconcilerOptions = {
   readonly workerUrl: () => string;
   readonly host: { readonly cpuCount: number; readonly memoryGiB: number };
   readonly lastSeenMs: (workerId: WorkerId) => number;
+  readonly lastTakeMs: (workerId: WorkerId) => number;
   /** What a worker said when a fitness check failed, or null. */
   readonly unfitReason: (workerId: WorkerId) => string | null;
   /** Answers a worker's held polls at once, so that it notices that it is asked to end. */
@@ -131,6 +132,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         leases: activity.leases(worker.id),
         idleSinceMs: activity.idleSinceMs(worker.id, worker.readyAtMs ?? worker.createdAtMs),
         lastSeenMs: options.lastSeenMs(worker.id),
+        lastTakeMs: options.lastTakeMs(worker.id),
         stopAskedAtMs: stopAskedAtMs.get(worker.id) ?? null,
       })),
     };

@@ -25,6 +25,8 @@ export type Workers = {
   unfitReason(workerId: WorkerId): string | null;
   /** When the worker last said anything; its creation before that. */
   lastSeenMs(workerId: WorkerId): number;
+  /** When the worker last asked for jobs; its creation before that. */
+  lastTakeMs(workerId: WorkerId): number;
   /** After a pause of the daemon nobody is judged by a silence that was ours (F-25). */
   excuse(pauseMs: number): void;
 };
@@ -40,6 +42,7 @@ export type WorkersOptions = {
 export function createWorkers({ store, clock, events }: WorkersOptions): Workers {
   const known = new Map<WorkerId, Known>();
   const seenMs = new Map<WorkerId, number>();
+  const takenMs = new Map<WorkerId, number>();
   const unfit = new Map<WorkerId, string>();
   const startedAtMs = clock.nowMs();
 
@@ -48,6 +51,7 @@ export function createWorkers({ store, clock, events }: WorkersOptions): Workers
     known.delete(event.workerId);
     if (event.data.to !== "gone") return;
     seenMs.delete(event.workerId);
+    takenMs.delete(event.workerId);
     unfit.delete(event.workerId);
   });
 
@@ -77,11 +81,17 @@ export function createWorkers({ store, clock, events }: WorkersOptions): Workers
   }
 
   async function took(workerId: WorkerId): Promise<void> {
+    takenMs.set(workerId, clock.nowMs());
     const state = lookUp(workerId)?.worker.state;
     if (state !== "starting" && state !== "wanted") return;
     if (state === "wanted")
       await store.fleet.moveWorker(workerId, { to: "starting", reason: "started" }, clock.nowMs());
     await store.fleet.moveWorker(workerId, { to: "ready", reason: "asking for jobs" }, clock.nowMs());
+  }
+
+  /** Nobody is judged by what came before this daemon. */
+  function lastMs(times: ReadonlyMap<WorkerId, number>, workerId: WorkerId): number {
+    return Math.max(times.get(workerId) ?? store.fleet.worker(workerId)?.createdAtMs ?? 0, startedAtMs);
   }
 
   return {
@@ -93,10 +103,12 @@ export function createWorkers({ store, clock, events }: WorkersOptions): Workers
     },
     reportUnfit: (workerId, reason) => void unfit.set(workerId, reason),
     unfitReason: (workerId) => unfit.get(workerId) ?? null,
-    lastSeenMs: (workerId) =>
-      Math.max(seenMs.get(workerId) ?? store.fleet.worker(workerId)?.createdAtMs ?? 0, startedAtMs),
+    lastSeenMs: (workerId) => lastMs(seenMs, workerId),
+    lastTakeMs: (workerId) => lastMs(takenMs, workerId),
     excuse: (pauseMs) => {
-      for (const [workerId, atMs] of seenMs) seenMs.set(workerId, atMs + pauseMs);
+      for (const times of [seenMs, takenMs]) {
+        for (const [workerId, atMs] of times) times.set(workerId, atMs + pauseMs);
+      }
     },
   };
 }

@@ -22,6 +22,7 @@ function worker(id: string, fields: Partial<FleetWorker> = {}): FleetWorker {
     createdAtMs: NOW - 1_000,
     idleSinceMs: (fields.leases ?? 0) > 0 ? null : NOW - 1_000,
     lastSeenMs: NOW,
+    lastTakeMs: NOW,
     stopAskedAtMs: null,
     ...fields,
   };
@@ -100,7 +101,10 @@ describe("judgement", () => {
   test("F-22 a silent worker is condemned, one that is parked need not speak", () => {
     expect(short(judged({ lastSeenMs: NOW - LEASE_MS }))).toEqual([]);
     expect(short(judged({ lastSeenMs: NOW - LEASE_MS - 1 }))).toEqual(["condemn a"]);
-    expect(short(judged({ state: "parked", lastSeenMs: 0 }))).toEqual([]);
+    expect(short(judged({ state: "parked", lastSeenMs: 0, lastTakeMs: 0 }))).toEqual([]);
+    expect(short(judged({ lastTakeMs: NOW - LEASE_MS }))).toEqual([]);
+    expect(short(judged({ lastTakeMs: NOW - LEASE_MS - 1 }))).toEqual(["condemn a"]);
+    expect(short(judged({ lastTakeMs: 0, leases: 1, idleSinceMs: null }))).toEqual([]);
   });
 
   test("one that does not come up is condemned with its deadline as the reason", () => {
@@ -134,6 +138,7 @@ const anyWorker = (id: number): fc.Arbitrary<FleetWorker> =>
       leases: fc.nat(2),
       createdAtMs: fc.constantFrom(NOW - 700_000, NOW - 1_000),
       lastSeenMs: fc.constantFrom(NOW - 2 * LEASE_MS, NOW),
+      lastTakeMs: fc.constantFrom(NOW - 2 * LEASE_MS, NOW),
       idle: fc.nat(5_000),
     })
     .map(({ idle, ...fields }) =>
@@ -216,11 +221,20 @@ describe("any fleet", () => {
         for (let round = 0; round < 12; round += 1) {
           nowMs += STOP_GRACE_MS + 1;
           workers = workers.map((each) => ({ ...each, leases: 0, idleSinceMs: each.idleSinceMs ?? nowMs }));
-          workers = workers.map((each) => (each.lastSeenMs >= NOW ? { ...each, lastSeenMs: nowMs } : each));
+          workers = workers.map((each) =>
+            each.lastSeenMs >= NOW ? { ...each, lastSeenMs: nowMs, lastTakeMs: nowMs } : each,
+          );
           for (const action of planFleet({ ...given, workers }, nowMs)) {
             if (action.kind === "start") {
               made += 1;
-              workers.push(worker(`new${made}`, { release: 2, createdAtMs: nowMs, lastSeenMs: nowMs }));
+              workers.push(
+                worker(`new${made}`, {
+                  release: 2,
+                  createdAtMs: nowMs,
+                  lastSeenMs: nowMs,
+                  lastTakeMs: nowMs,
+                }),
+              );
             } else if (action.kind === "drain")
               workers = workers.map((each) =>
                 each.id === action.workerId ? { ...each, state: "draining" as const } : each,
