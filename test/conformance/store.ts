@@ -3,14 +3,12 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createSimulatedRandom } from "../../src/runtime/adapters/simulated/random.ts";
 import type { JobState, JournalEvent, WorkerId } from "../../src/runtime/core/model.ts";
 import type { Applied, LeaseRef, Result, Store } from "../../src/runtime/ports/store.ts";
+import { checkCounts, checkJournal, everything } from "./store-checks.ts";
 import {
   addReady,
-  checkCounts,
-  checkJournal,
   E,
   endpoint,
   enqueue,
-  everything,
   F,
   idOf,
   key,

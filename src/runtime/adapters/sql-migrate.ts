@@ -28,13 +28,17 @@ export function readMigrations(folder: string): Migration[] {
 /** Brings a database to the newest version; refuses one that is newer than this rpx (F-38). */
 export function migrate(target: MigrationTarget, migrations: readonly Migration[]): void {
   const present = target.version();
-  if (present > migrations.length) {
-    throw new RpxError("conflict", "the data directory belongs to a newer rpx", {
-      why: `its schema is version ${present}, this rpx knows ${migrations.length}`,
-      hint: "start the newer rpx, or use another --data-dir",
-    });
-  }
+  refuseNewer(present, migrations);
   const missing = migrations.slice(present);
   if (present > 0 && missing.length > 0) target.backUp();
   for (const migration of missing) target.apply(migration);
+}
+
+/** Throws when a schema version is newer than all that this rpx knows. */
+export function refuseNewer(present: number, migrations: readonly Migration[]): void {
+  if (present <= migrations.length) return;
+  throw new RpxError("conflict", "the data directory belongs to a newer rpx", {
+    why: `its schema is version ${present}, this rpx knows ${migrations.length}`,
+    hint: "start the newer rpx, or use another --data-dir",
+  });
 }

@@ -1,33 +1,108 @@
+import { closeSync, existsSync, openSync, readSync, renameSync, rmSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { RpxError } from "../../../contract/error.ts";
-import { type MigrationTarget, migrate, readMigrations } from "../sql-migrate.ts";
+import {
+  type Migration,
+  type MigrationTarget,
+  migrate,
+  readMigrations,
+  refuseNewer,
+} from "../sql-migrate.ts";
 
 /** The first version without the WAL-reset corruption bug (reliability finding 3). */
 const OLDEST_SQLITE = [3, 51, 3] as const;
 const WAL_LIMIT_BYTES = 64 * 1024 * 1024;
+/** How long a lock of another process is waited for. */
+const BUSY_MS = 5_000;
+const HEADER_START = "SQLite format 3\0";
+const HEADER_BYTES = 100;
+const MIGRATIONS_DIR = `${import.meta.dirname}/migrations`;
+/** Primary result codes (sqlite.org/rescode.html). */
+const SQLITE_BUSY = 5;
+const SQLITE_CORRUPT = 11;
+const SQLITE_NOTADB = 26;
 
 /** How much a commit promises: `full` survives a power cut, `normal` the end of the process. */
 export type Synchronous = "full" | "normal";
+
+export type OpenOptions = {
+  /** The schema to bring the database to; by default all that this rpx knows. */
+  readonly migrations?: readonly Migration[];
+  /** How long a lock of another process is waited for, in ms; 5 s by default. */
+  readonly busyMs?: number;
+};
 
 /**
  * Opens the one connection of the daemon and brings the schema up to date. The lock is exclusive: a second process
  * is refused, and the WAL index lives in memory, so that a full disk cannot end the process through a mapped file.
  */
-export function openDatabase(path: string): DatabaseSync {
+export function openDatabase(path: string, options: OpenOptions = {}): DatabaseSync {
+  const { migrations = readMigrations(MIGRATIONS_DIR), busyMs = BUSY_MS } = options;
   refuseOldSqlite();
+  try {
+    if (path !== ":memory:" && existsSync(path)) refuseNewerSchema(path, migrations, busyMs);
+    return open(path, migrations, busyMs);
+  } catch (error) {
+    throw inWords(error, path);
+  }
+}
+
+function open(path: string, migrations: readonly Migration[], busyMs: number): DatabaseSync {
   const db = new DatabaseSync(path, {
     enableForeignKeyConstraints: true,
     enableDoubleQuotedStringLiterals: false,
   });
   try {
-    configure(db);
+    configure(db, busyMs);
     checkIntegrity(db, path);
-    migrate(migrationTarget(db, path), readMigrations(`${import.meta.dirname}/migrations`));
+    migrate(migrationTarget(db, path), migrations);
   } catch (error) {
     db.close();
     throw error;
   }
   return db;
+}
+
+/** Looks at the version without a connection that can write: it would change files that are not ours (F-38). */
+function refuseNewerSchema(path: string, migrations: readonly Migration[], busyMs: number): void {
+  const version = existsSync(`${path}-wal`) ? versionInLog(path, busyMs) : versionInHeader(path);
+  refuseNewer(version, migrations);
+}
+
+/** A killed daemon left its log, and the version may lie there: closing a connection that can write would empty it. */
+function versionInLog(path: string, busyMs: number): number {
+  const hadIndex = existsSync(`${path}-shm`);
+  const db = new DatabaseSync(path, { readOnly: true, timeout: busyMs });
+  try {
+    return Number(pragma(db, "user_version"));
+  } finally {
+    db.close();
+    if (!hadIndex) rmSync(`${path}-shm`, { force: true });
+  }
+}
+
+/** The user version of a file without a log: four bytes of its header (sqlite.org/fileformat2.html, 1.3). */
+function versionInHeader(path: string): number {
+  const header = Buffer.alloc(HEADER_BYTES);
+  const file = openSync(path, "r");
+  try {
+    readSync(file, header, 0, HEADER_BYTES, 0);
+  } finally {
+    closeSync(file);
+  }
+  return header.toString("latin1", 0, HEADER_START.length) === HEADER_START ? header.readUInt32BE(60) : 0;
+}
+
+/** What SQLite says of a file that cannot be opened, as an error that names the file. */
+function inWords(error: unknown, path: string): unknown {
+  const code = error instanceof Error && "errcode" in error ? Number(error.errcode) & 0xff : 0;
+  if (code === SQLITE_BUSY) {
+    return new RpxError("conflict", `the database ${path} is in use by another process`, {
+      hint: "stop the other rpx, or use another --data-dir",
+      cause: error,
+    });
+  }
+  return code === SQLITE_CORRUPT || code === SQLITE_NOTADB ? damaged(path, String(error)) : error;
 }
 
 function refuseOldSqlite(): void {
@@ -42,9 +117,9 @@ function refuseOldSqlite(): void {
   });
 }
 
-function configure(db: DatabaseSync): void {
+function configure(db: DatabaseSync, busyMs: number): void {
   db.exec("PRAGMA locking_mode = EXCLUSIVE");
-  db.exec("PRAGMA busy_timeout = 5000");
+  db.exec(`PRAGMA busy_timeout = ${busyMs}`);
   db.exec("PRAGMA journal_mode = WAL");
   db.exec("PRAGMA synchronous = FULL");
   db.exec(`PRAGMA journal_size_limit = ${WAL_LIMIT_BYTES}`);
@@ -59,8 +134,12 @@ function configure(db: DatabaseSync): void {
 function checkIntegrity(db: DatabaseSync, path: string): void {
   const answer = Object.values(db.prepare("PRAGMA quick_check(1)").get() ?? {})[0];
   if (answer === "ok") return;
-  throw new RpxError("conflict", `the database ${path} is damaged`, {
-    why: String(answer),
+  throw damaged(path, String(answer));
+}
+
+function damaged(path: string, why: string): RpxError {
+  return new RpxError("conflict", `the database ${path} is damaged`, {
+    why,
     hint: "move the file away and restore a copy; nothing was changed",
   });
 }
@@ -81,7 +160,11 @@ function migrationTarget(db: DatabaseSync, path: string): MigrationTarget {
     },
     backUp: () => {
       if (path === ":memory:") return;
-      db.prepare("VACUUM INTO ?").run(`${path}.before-migration`);
+      // Under another name first: VACUUM INTO refuses a file that is there, and a kill may leave half of one.
+      const part = `${path}.before-migration.part`;
+      rmSync(part, { force: true });
+      db.prepare("VACUUM INTO ?").run(part);
+      renameSync(part, `${path}.before-migration`);
     },
   };
 }

@@ -46,7 +46,7 @@ export type GroupCommitOptions = {
 export type GroupCommit = {
   /** Runs the operation in the next transaction and resolves after its commit. It may run more than once. */
   run<T>(kind: OperationKind, work: () => T): Promise<T>;
-  /** Resolves when nothing waits; afterwards every operation is refused. */
+  /** Commits what waits; afterwards every operation is refused, and so are those that wait for room on a full disk. */
   close(): Promise<void>;
 };
 
@@ -140,6 +140,10 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
 
   async function retryLater(batch: readonly Operation[]): Promise<void> {
     await clock.sleep(FULL_DISK_RETRY_MS);
+    if (closed) {
+      for (const operation of batch) operation.reject(stopping());
+      return;
+    }
     waiting = [...batch, ...waiting];
     schedule();
   }
@@ -158,8 +162,7 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
   return {
     run: <T>(kind: OperationKind, work: () => T) =>
       new Promise<T>((resolve, reject) => {
-        if (closed || broken)
-          return reject(new RpxError("unavailable", "the daemon is stopping", { retryAfterSeconds: 1 }));
+        if (closed || broken) return reject(stopping());
         waiting.push({ kind, work, resolve: resolve as (value: unknown) => void, reject });
         schedule();
       }),
@@ -176,6 +179,10 @@ function settle(outcomes: readonly Outcome[]): void {
 
 function isFull(error: unknown): boolean {
   return error instanceof Error && "errcode" in error && (Number(error.errcode) & 0xff) === SQLITE_FULL;
+}
+
+function stopping(): RpxError {
+  return new RpxError("unavailable", "the daemon is stopping", { retryAfterSeconds: 1 });
 }
 
 function fullDisk(): RpxError {
