@@ -13,6 +13,7 @@ import { createDaemon, type Daemon } from "../../src/runtime/daemon.ts";
 import type { Clock } from "../../src/runtime/ports/clock.ts";
 import type { LogStore } from "../../src/runtime/ports/log-store.ts";
 import type { Store } from "../../src/runtime/ports/store.ts";
+import { TAKE_HOLD_MS } from "../../src/runtime/service/deliveries.ts";
 import { createScriptedPool, type ScriptedPool, type ScriptedWorker } from "./scripted-pool.ts";
 import { createTestWorker, type Reply, request, type TestWorker } from "./test-worker.ts";
 
@@ -186,9 +187,11 @@ export async function startTestDaemon(config: Partial<DaemonConfigInput> = {}): 
       // The first take makes a worker ready; its socket closes again at once.
       const aborted = new AbortController();
       const first = worker.take({ signal: aborted.signal }).catch(() => null);
-      await until("the worker is ready", () => isReady(store, worker.id));
+      await until("the worker is ready", () => isReady(store, worker.id) && clock.sleeps(TAKE_HOLD_MS) > 0);
+      const heldBefore = clock.sleeps(TAKE_HOLD_MS);
       aborted.abort();
       await first;
+      await until("its take is over", () => clock.sleeps(TAKE_HOLD_MS) < heldBefore);
       return { endpoint, worker };
     },
     stop: async () => {
