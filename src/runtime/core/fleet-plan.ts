@@ -80,8 +80,10 @@ function judge(worker: FleetWorker, facts: FleetFacts, nowMs: number): FleetActi
   if (state === "ready" && nowMs - worker.lastSeenMs > LEASE_MS) {
     return [condemn(workerId, `no sign of life for ${LEASE_MS / 1_000} s`)];
   }
-  // Its heartbeat may come from another process: a worker without jobs that asks for none is stuck (finding 7).
-  if (state === "ready" && worker.leases === 0 && nowMs - worker.lastTakeMs > LEASE_MS) {
+  // Its heartbeat may come from another process: a worker without jobs that asks for none is stuck (finding 7). One that
+  // has just ended a long job had no reason to ask before: its time counts from then.
+  const freeSinceMs = Math.max(worker.lastTakeMs, worker.idleSinceMs ?? nowMs);
+  if (state === "ready" && worker.leases === 0 && nowMs - freeSinceMs > LEASE_MS) {
     return [condemn(workerId, `it has no job and has asked for none for ${LEASE_MS / 1_000} s`)];
   }
   return [];

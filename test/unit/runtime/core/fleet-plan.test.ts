@@ -102,8 +102,12 @@ describe("judgement", () => {
     expect(short(judged({ lastSeenMs: NOW - LEASE_MS }))).toEqual([]);
     expect(short(judged({ lastSeenMs: NOW - LEASE_MS - 1 }))).toEqual(["condemn a"]);
     expect(short(judged({ state: "parked", lastSeenMs: 0, lastTakeMs: 0 }))).toEqual([]);
-    expect(short(judged({ lastTakeMs: NOW - LEASE_MS }))).toEqual([]);
-    expect(short(judged({ lastTakeMs: NOW - LEASE_MS - 1 }))).toEqual(["condemn a"]);
+    const long = NOW - 10 * LEASE_MS;
+    expect(short(judged({ lastTakeMs: NOW - LEASE_MS, idleSinceMs: long }))).toEqual([]);
+    expect(short(judged({ lastTakeMs: NOW - LEASE_MS - 1, idleSinceMs: long }))).toEqual(["condemn a"]);
+    // It asked for the job that it ended a moment ago, and that took ten minutes.
+    expect(short(judged({ lastTakeMs: long, idleSinceMs: NOW - LEASE_MS }))).toEqual([]);
+    expect(short(judged({ lastTakeMs: long, idleSinceMs: NOW - LEASE_MS - 1 }))).toEqual(["condemn a"]);
     expect(short(judged({ lastTakeMs: 0, leases: 1, idleSinceMs: null }))).toEqual([]);
   });
 
