@@ -35,7 +35,7 @@ export type GroupCommitOptions = {
   /** Runs inside the transaction after the operations; returns the journal rows written. */
   readonly beforeCommit: () => readonly JournalEvent[];
   readonly announce: (events: readonly JournalEvent[]) => void;
-  /** Frees space on a full disk; false when there is nothing left to free. */
+  /** Frees space on a full disk for an essential operation; false when there is nothing left to free. */
   readonly makeRoom: () => boolean;
   /** A COMMIT failed: its outcome is unknown, so nothing may be answered any more (finding 4, F-11). */
   readonly fatal: (error: unknown) => void;
@@ -128,14 +128,13 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
     else batch[0]?.reject(error);
   }
 
+  /** What can be repeated is refused; what frees room is kept for the rest: results must not wait behind new jobs (F-07). */
   function onFull(batch: readonly Operation[]): void {
-    if (options.makeRoom()) {
-      commitBatch(batch);
-      return;
-    }
     const essential = batch.filter(({ kind }) => kind === "essential");
     for (const operation of batch) if (operation.kind !== "essential") operation.reject(fullDisk());
-    if (essential.length > 0) void retryLater(essential);
+    if (essential.length === 0) return;
+    if (essential.length < batch.length || options.makeRoom()) commitBatch(essential);
+    else void retryLater(essential);
   }
 
   async function retryLater(batch: readonly Operation[]): Promise<void> {

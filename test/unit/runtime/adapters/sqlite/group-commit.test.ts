@@ -137,19 +137,32 @@ describe("F-07 a full disk", () => {
     checkJournal(store);
   });
 
-  test("the ballast is let go first: nobody is refused while there is some", async () => {
+  test("the ballast is let go for results, not for new jobs", async () => {
     let asked = 0;
     const { store, limit } = setUp((db) => {
       asked += 1;
       db.exec("PRAGMA max_page_count = 1000000");
       return true;
     });
+    await addReady(store, W);
+    await enqueue(store, ["a", "b"]);
+    await take(store, { max: 2 });
     limit(2);
-    expect(await store.jobs.enqueue(submission("big", { inputJson: LARGE }), T0)).toEqual({
-      kind: "accepted",
-    });
+    const full = { code: "unavailable" };
+    const big = (name: string) => store.jobs.enqueue(submission(name, { inputJson: LARGE }), T0);
+    await expect(big("big-1")).rejects.toMatchObject(full);
+    const small = { kind: "output", outputJson: "1" } as const;
+    const [refused, kept] = await Promise.allSettled([
+      big("big-2"),
+      store.jobs.finish(stockLease("a"), small, T0),
+    ]);
+    // The small result fits without its neighbour.
+    expect([refused, kept, asked]).toMatchObject([{ reason: full }, { value: { applied: true } }, 0]);
+    const large = { kind: "output", outputJson: LARGE } as const;
+    expect((await store.jobs.finish(stockLease("b"), large, T0)).applied).toBe(true);
     expect(asked).toBe(1);
     checkCounts(store);
+    checkJournal(store);
   });
 
   test("found at the commit it is the same", async () => {
