@@ -36,11 +36,11 @@ async function main(): Promise<void> {
   const config = daemonConfigSchema.parse(channel.config);
   const log = pino({ level: config.logLevel }, pino.destination({ fd: 2, sync: true }));
   const sockets = await openListeners(config, channel.socketHost);
-  const daemon = compose(config, { ...channel, socketHost: sockets }, log);
+  const { daemon, makeRoom } = compose(config, { ...channel, socketHost: sockets }, log);
   const adminKey = await daemon.ensureAdmin();
   if (adminKey !== null) writePrivately(join(config.dataDir, "admin-key"), `${adminKey}\n`);
   const { url, workerUrl } = await daemon.start();
-  writePrivately(join(config.dataDir, "daemon.json"), describe(url, workerUrl));
+  tellWhere(join(config.dataDir, "daemon.json"), describe(url, workerUrl), makeRoom, log);
   channel.onDrain(() => end(daemon.drain(), config, log));
   channel.onHandover(() => end(daemon.handOver(), null, log));
   channel.ready();
@@ -70,17 +70,21 @@ async function openListeners(config: DaemonConfig, host: SocketHost): Promise<So
   };
 }
 
-function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger): Daemon {
+/** `makeRoom` frees space on a full disk; false when there is nothing left to free. */
+type Composed = { readonly daemon: Daemon; readonly makeRoom: () => boolean };
+
+function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger): Composed {
   openDataDir(config.dataDir);
   const databasePath = join(config.dataDir, "rpx.db");
   const ballast = createBallast({ dataDir: config.dataDir, bytes: BALLAST_BYTES });
   const db = openDatabase(databasePath);
   const newest = db.prepare("SELECT max(at_ms) AS at FROM journal").get();
   const clock = createSystemClock({ newestStoredMs: Number(newest?.at ?? 0) });
+  const makeRoom = () => ballast.release() > 0;
   const store = createSqliteStore({
     db,
     clock,
-    makeRoom: () => ballast.release() > 0,
+    makeRoom,
     fatal: (error) => {
       log.fatal({ err: error }, "a commit failed: its outcome is unknown, restarting");
       process.exit(EXIT_FAILED_COMMIT);
@@ -122,7 +126,7 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
     version,
     pid: process.pid,
   });
-  return daemon;
+  return { daemon, makeRoom };
 }
 
 /** Where webhooks never go, whatever the guard. */
@@ -139,6 +143,17 @@ function sizeOf(path: string): number {
 function writePrivately(path: string, text: string): void {
   writeFileSync(`${path}.new`, text, { mode: 0o600 });
   renameSync(`${path}.new`, path);
+}
+
+/** A full disk does not keep the daemon away: a child started again by the same supervisor is where the file says already. */
+function tellWhere(path: string, text: string, makeRoom: () => boolean, log: Logger): void {
+  try {
+    writePrivately(path, text);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+    if (makeRoom()) tellWhere(path, text, makeRoom, log);
+    else log.warn({ path }, "the disk is full: where this daemon listens could not be written");
+  }
 }
 
 function describe(url: string, workerUrl: string): string {

@@ -21,6 +21,7 @@ const MIGRATIONS_DIR = `${import.meta.dirname}/migrations`;
 const SQLITE_BUSY = 5;
 const SQLITE_CORRUPT = 11;
 const SQLITE_NOTADB = 26;
+const SQLITE_IOERR_SHMSIZE = 4874;
 
 /** How much a commit promises: `full` survives a power cut, `normal` the end of the process. */
 export type Synchronous = "full" | "normal";
@@ -75,6 +76,10 @@ function versionInLog(path: string, busyMs: number): number {
   const db = new DatabaseSync(path, { readOnly: true, timeout: busyMs });
   try {
     return Number(pragma(db, "user_version"));
+  } catch (error) {
+    if ((error as { errcode?: unknown }).errcode !== SQLITE_IOERR_SHMSIZE) throw error;
+    // A full disk has no room for the index of a look; `migrate` looks again, behind an index in memory.
+    return 0;
   } finally {
     db.close();
     if (!hadIndex) rmSync(`${path}-shm`, { force: true });
