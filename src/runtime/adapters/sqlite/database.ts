@@ -1,4 +1,4 @@
-import { closeSync, existsSync, openSync, readSync, renameSync, rmSync } from "node:fs";
+import { existsSync, renameSync, rmSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { RpxError } from "../../../contract/error.ts";
 import {
@@ -14,8 +14,6 @@ const OLDEST_SQLITE = [3, 51, 3] as const;
 const WAL_LIMIT_BYTES = 64 * 1024 * 1024;
 /** How long a lock of another process is waited for. */
 const BUSY_MS = 5_000;
-const HEADER_START = "SQLite format 3\0";
-const HEADER_BYTES = 100;
 const MIGRATIONS_DIR = `${import.meta.dirname}/migrations`;
 /** Primary result codes (sqlite.org/rescode.html). */
 const SQLITE_BUSY = 5;
@@ -41,7 +39,7 @@ export function openDatabase(path: string, options: OpenOptions = {}): DatabaseS
   const { migrations = readMigrations(MIGRATIONS_DIR), busyMs = BUSY_MS } = options;
   refuseOldSqlite();
   try {
-    if (path !== ":memory:" && existsSync(path)) refuseNewerSchema(path, migrations, busyMs);
+    if (existsSync(`${path}-wal`)) refuseNewer(versionInLog(path, busyMs), migrations);
     return open(path, migrations, busyMs);
   } catch (error) {
     throw inWords(error, path);
@@ -64,13 +62,10 @@ function open(path: string, migrations: readonly Migration[], busyMs: number): D
   return db;
 }
 
-/** Looks at the version without a connection that can write: it would change files that are not ours (F-38). */
-function refuseNewerSchema(path: string, migrations: readonly Migration[], busyMs: number): void {
-  const version = existsSync(`${path}-wal`) ? versionInLog(path, busyMs) : versionInHeader(path);
-  refuseNewer(version, migrations);
-}
-
-/** A killed daemon left its log, and the version may lie there: closing a connection that can write would empty it. */
+/**
+ * The version where a killed daemon left its log. A connection that can write would move the log into the file when it
+ * is closed, and a newer rpx's files are not ours to change (F-38); without a log there is nothing to move.
+ */
 function versionInLog(path: string, busyMs: number): number {
   const hadIndex = existsSync(`${path}-shm`);
   const db = new DatabaseSync(path, { readOnly: true, timeout: busyMs });
@@ -84,18 +79,6 @@ function versionInLog(path: string, busyMs: number): number {
     db.close();
     if (!hadIndex) rmSync(`${path}-shm`, { force: true });
   }
-}
-
-/** The user version of a file without a log: four bytes of its header (sqlite.org/fileformat2.html, 1.3). */
-function versionInHeader(path: string): number {
-  const header = Buffer.alloc(HEADER_BYTES);
-  const file = openSync(path, "r");
-  try {
-    readSync(file, header, 0, HEADER_BYTES, 0);
-  } finally {
-    closeSync(file);
-  }
-  return header.toString("latin1", 0, HEADER_START.length) === HEADER_START ? header.readUInt32BE(60) : 0;
 }
 
 /** What SQLite says of a file that cannot be opened, as an error that names the file. */

@@ -33,8 +33,11 @@ describe("SQLite in memory", () => {
 });
 
 describe("SQLite on disk", () => {
-  storeSuite(() => {
-    const folder = mkdtempSync(join(tmpdir(), "rpx-store-"));
-    return makeStore(join(folder, "rpx.db"), () => rmSync(folder, { recursive: true }));
-  });
+  storeSuite(
+    () => {
+      const folder = mkdtempSync(join(tmpdir(), "rpx-store-"));
+      return makeStore(join(folder, "rpx.db"), () => rmSync(folder, { recursive: true }));
+    },
+    { races: 1_600 },
+  );
 });
