@@ -71,7 +71,11 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
   const finish = (name: string, result = DONE, nowMs = T0, workerId = W) =>
     store.jobs.finish(stockLease(name, workerId), result, nowMs);
   const append = (name: string, ...chunks: string[]) =>
-    store.jobs.appendChunks(stockLease(name), chunks, MEBIBYTE);
+    Promise.all(
+      chunks.map((chunkJson) =>
+        store.jobs.appendChunk(stockLease(name), { chunkJson, part: null }, MEBIBYTE),
+      ),
+    );
   const read = async (name: string, maxBytes = MEBIBYTE) => {
     const page = await store.jobs.readChunks(idOf(name), maxBytes);
     return page?.chunksJson;
@@ -400,7 +404,7 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
             store.jobs.finish(lease, DONE, T0 + 5),
             store.jobs.finish(lease, BOOM, T0 + 5),
             store.jobs.progress(lease, '"late"', T0 + 5),
-            store.jobs.appendChunks(lease, ['"late"'], MEBIBYTE),
+            store.jobs.appendChunk(lease, { chunkJson: '"late"', part: null }, MEBIBYTE),
             store.jobs.endLease(lease, "lose", "late", T0 + 5),
             store.jobs.endLease(lease, "return", "late", T0 + 5),
           ]);
@@ -422,7 +426,9 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
         stockLease("nothing"),
       ]) {
         expect((await store.jobs.finish(lease, DONE, T0)).applied).toBe(false);
-        expect((await store.jobs.appendChunks(lease, ["1"], MEBIBYTE)).applied).toBe(false);
+        expect((await store.jobs.appendChunk(lease, { chunkJson: "1", part: null }, MEBIBYTE)).applied).toBe(
+          false,
+        );
       }
       expect(everything(store)).toBe(before);
       expect((await store.jobs.finish({ ...stockLease("a"), delivery: 1 }, DONE, T0)).applied).toBe(true);
@@ -544,9 +550,10 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
     test("a stream over its limit keeps what it had and takes no more", async () => {
       await setUp(["a"]);
       await take(store);
-      const add = (...chunks: string[]) => store.jobs.appendChunks(stockLease("a"), chunks, 10);
+      const add = (chunkJson: string) =>
+        store.jobs.appendChunk(stockLease("a"), { chunkJson, part: null }, 10);
       expect(await add('"ééé"')).toMatchObject({ applied: true, tooLarge: false });
-      expect(await add("12", "3")).toMatchObject({ applied: false, tooLarge: true });
+      expect(await add("12345")).toMatchObject({ applied: false, tooLarge: true });
       expect(await add("12")).toMatchObject({ applied: true, tooLarge: false });
       expect(await read("a")).toEqual(['"ééé"', "12"]);
     });
@@ -571,12 +578,32 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
 
     test("what a lost delivery streamed does not use up the limit of the next one", async () => {
       await setUp(["a"]);
-      const stream = () => store.jobs.appendChunks(stockLease("a"), ['"xxxxxx"'], 10);
+      const stream = () => store.jobs.appendChunk(stockLease("a"), { chunkJson: '"xxxxxx"', part: null }, 10);
       await take(store);
       expect((await stream()).applied).toBe(true);
       await store.jobs.endLease(stockLease("a"), "lose", "gone", T0);
       await take(store);
       expect(await stream()).toMatchObject({ applied: true, tooLarge: false });
+    });
+
+    test("a numbered chunk that is posted again changes nothing, in the next delivery it counts anew", async () => {
+      await setUp(["a"]);
+      const post = (part: number, text: string) =>
+        store.jobs.appendChunk(stockLease("a"), { chunkJson: text, part }, MEBIBYTE);
+      await take(store);
+      for (const [part, text] of [
+        [0, "1"],
+        [1, "2"],
+        [1, "2"],
+        [0, "1"],
+        [2, "3"],
+      ] as const)
+        await post(part, text);
+      expect(await read("a")).toEqual(["1", "2", "3"]);
+      await store.jobs.endLease(stockLease("a"), "lose", "gone", T0);
+      await take(store);
+      await post(0, '"again"');
+      expect(await read("a")).toEqual(['"again"']);
     });
 
     test("a retry begins with an empty stream", async () => {
@@ -1421,7 +1448,7 @@ async function randomLife(store: Store, seed: number): Promise<void> {
       return take(store, { workerId, endpointId, max: 1 + below(3), startable: below(3) }, nowMs);
     },
     () => onLease((lease) => store.jobs.finish(lease, oneOf(DONE, BOOM), nowMs)),
-    () => onLease((lease) => store.jobs.appendChunks(lease, ["1"], 5)),
+    () => onLease((lease) => store.jobs.appendChunk(lease, { chunkJson: "1", part: null }, 5)),
     () => onLease((lease) => store.jobs.endLease(lease, oneOf("lose", "return"), "test", nowMs)),
     () => store.jobs.endLeases(oneOf(...workers), oneOf("lose", "return"), "test", nowMs),
     () => store.jobs.cancel(anyJob(), nowMs),

@@ -27,6 +27,7 @@ const FAST_HEADER = "X-Rpx-Fast";
 const ATTEMPTS_HEADER = "X-Rpx-Attempts";
 const ATTEMPT_HEADER = "x-rpx-attempt";
 const TAKE_HEADER = "x-rpx-take";
+const CHUNK_HEADER = "x-rpx-chunk";
 
 export type WorkerRoutes = {
   readonly handlers: Record<WorkerRouteName, Handler<WorkerPrincipal>>;
@@ -87,7 +88,11 @@ export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
   }
 
   async function chunk(call: Call<WorkerPrincipal>): Promise<Answer> {
-    const { applied } = await deliveries.chunk(leaseOf(call), call.bytes.toString("utf8"));
+    const { applied } = await deliveries.chunk(
+      leaseOf(call),
+      call.bytes.toString("utf8"),
+      readPart(call.headers[CHUNK_HEADER]),
+    );
     return json(applied ? "{}" : '{"ignored":true}');
   }
 
@@ -155,6 +160,12 @@ function leaseOf(call: Call<WorkerPrincipal>): LeaseRef {
 
 function isFirstParty(call: Call<WorkerPrincipal>): boolean {
   return call.headers[WORKER_SDK_HEADER] !== undefined;
+}
+
+/** The number of a chunk in its delivery, from 0 on; only our own SDKs give one. */
+function readPart(header: string | string[] | undefined): number | null {
+  const part = header === undefined ? Number.NaN : Number(header);
+  return Number.isInteger(part) && part >= 0 ? part : null;
 }
 
 function readBatch(text: string | null): number {

@@ -140,10 +140,13 @@ export type JobStore = {
   finish(lease: LeaseRef, result: Result, nowMs: number): Promise<Applied>;
   /** Latest progress value. Not synced. */
   progress(lease: LeaseRef, outputJson: string, nowMs: number): Promise<Applied>;
-  /** Appends stream chunks (raw JSON each). Not synced. `tooLarge`: the job's stream passed `maxBytes` and nothing was kept. */
-  appendChunks(
+  /**
+   * Appends a stream chunk (raw JSON). Not synced. `part` is its number in the delivery where the worker gives one: a repeat changes
+   * nothing. `tooLarge`: the job's stream passed `maxBytes` and the chunk was not kept.
+   */
+  appendChunk(
     lease: LeaseRef,
-    chunksJson: readonly string[],
+    chunk: { readonly chunkJson: string; readonly part: number | null },
     maxBytes: number,
   ): Promise<Applied & { readonly tooLarge: boolean }>;
   /** Takes the chunks since the last read off the job's cursor, at most `maxBytes` (at least one). Not synced. */
@@ -171,7 +174,7 @@ export type JobStore = {
   endOverdue(nowMs: number, limit: number): Promise<readonly Job[]>;
   /** Makes up to `limit` jobs whose backoff is over available. */
   releaseDelayed(nowMs: number, limit: number): Promise<number>;
-  /** How long the ended job stays readable, counted from now. */
+  /** How long the job stays readable, counted from now, or from its end when that is still to come. */
   setRetention(jobId: JobId, retainMs: number, nowMs: number): Promise<void>;
 
   /** Whether chunks wait behind the job's cursor. */

@@ -47,7 +47,7 @@ export type Deliveries = {
   /** Records a result that is over the size limit. */
   reportOversize(lease: LeaseRef): Promise<Applied>;
   /** Records a chunk; a stream over its limit fails the job. */
-  chunk(lease: LeaseRef, body: string): Promise<Applied>;
+  chunk(lease: LeaseRef, body: string, part: number | null): Promise<Applied>;
   /** Open polls, for tests and metrics. */
   openTakes(endpointId: EndpointId): number;
 };
@@ -237,13 +237,13 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     return store.jobs.finish(lease, { kind: "rejected", failure: "result_too_large", error }, clock.nowMs());
   }
 
-  async function chunk(lease: LeaseRef, body: string): Promise<Applied> {
+  async function chunk(lease: LeaseRef, body: string, part: number | null): Promise<Applied> {
     const parsed = readChunk(body);
     if ("reason" in parsed) {
       log.warn({ jobId: lease.jobId, reason: parsed.reason }, "chunk dropped");
       return { applied: false, job: null };
     }
-    const appended = await store.jobs.appendChunks(lease, [parsed.chunkJson], options.maxStreamBytes);
+    const appended = await store.jobs.appendChunk(lease, { ...parsed, part }, options.maxStreamBytes);
     if (appended.tooLarge) {
       const error = `stream_too_large: the job's chunks pass ${options.maxStreamBytes} bytes`;
       return store.jobs.finish(

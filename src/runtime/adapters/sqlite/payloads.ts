@@ -6,6 +6,8 @@ type Input = Pick<JobPayload, "inputJson" | "extrasJson">;
 /** A page of stream chunks; `last` is the cursor behind it. */
 export type StoredChunks = { readonly chunksJson: string[]; readonly last: number; readonly more: boolean };
 
+export type Payloads = ReturnType<typeof createPayloads>;
+
 /** Inputs, results and stream chunks, by row number of the job. Large texts lie here, apart from the queue. */
 export function createPayloads(db: DatabaseSync) {
   const insertInput = db.prepare("INSERT INTO inputs (seq, input, extras) VALUES (?, ?, ?)");

@@ -51,6 +51,8 @@ CREATE TABLE jobs (
   -- 1 while input, output and chunks are kept.
   has_payload INTEGER NOT NULL DEFAULT 1,
   stream_bytes INTEGER NOT NULL DEFAULT 0,
+  -- Chunks of the present delivery.
+  stream_parts INTEGER NOT NULL DEFAULT 0,
   -- Id of the last chunk that a client read.
   stream_cursor INTEGER NOT NULL DEFAULT 0
 ) STRICT;
