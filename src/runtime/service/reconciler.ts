@@ -59,6 +59,8 @@ export type Reconciler = {
 
 const MAX_PAUSE_MS = 5_000;
 const MIN_PAUSE_MS = 5;
+/** A pass this much later than the longest pause means that the daemon stood still. */
+const LAG_MS = 2_000;
 /** Workers started in one pass and endpoint: a large scale-up does not starve the others. */
 const START_BATCH = 16;
 /** While workers drain or back off, time alone changes what is to do. */
@@ -75,6 +77,9 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   const condemnedAtMs = new Map<WorkerId, number>();
   let exits: WorkerExit[] = [];
   let shuttingDown = false;
+  let lastPassMs = clock.nowMs();
+  /** When the daemon went on after it had stood still: nobody is judged by an earlier silence, which was ours (F-25). */
+  let resumedAtMs = 0;
 
   const loop = createLoop({
     clock,
@@ -103,6 +108,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   });
 
   async function tick(): Promise<number | null> {
+    noticePause();
     await settleExits();
     if (shuttingDown) return null;
     const workers = Map.groupBy(store.fleet.workers(), ({ endpointId }) => endpointId);
@@ -119,6 +125,13 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     return watching ? WATCH_MS : null;
   }
 
+  /** Its own look: this pass may come before the sweep has measured the pause. */
+  function noticePause(): void {
+    const nowMs = clock.nowMs();
+    if (nowMs - lastPassMs > MAX_PAUSE_MS + LAG_MS) resumedAtMs = nowMs;
+    lastPassMs = nowMs;
+  }
+
   async function reconcile(endpoint: Endpoint, workers: readonly Worker[]): Promise<void> {
     const nowMs = clock.nowMs();
     const facts = {
@@ -131,14 +144,17 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         ...worker,
         leases: activity.leases(worker.id),
         idleSinceMs: activity.idleSinceMs(worker.id, worker.readyAtMs ?? worker.createdAtMs),
-        lastSeenMs: options.lastSeenMs(worker.id),
-        lastTakeMs: options.lastTakeMs(worker.id),
+        createdAtMs: Math.max(worker.createdAtMs, resumedAtMs),
+        lastSeenMs: Math.max(options.lastSeenMs(worker.id), resumedAtMs),
+        lastTakeMs: Math.max(options.lastTakeMs(worker.id), resumedAtMs),
         stopAskedAtMs: stopAskedAtMs.get(worker.id) ?? null,
       })),
     };
     const actions = planFleet(facts, nowMs);
     const startActions = actions.filter(({ kind }) => kind === "start").slice(0, START_BATCH);
     for (const action of actions) if (action.kind !== "start") await perform(action);
+    // A start that has just failed holds back the next one.
+    if ((crashes.get(endpoint.id)?.retryAtMs ?? 0) > nowMs) return;
     await Promise.all(startActions.map(() => startWorker(endpoint)));
     if (startActions.length === START_BATCH) loop.nudge();
   }
@@ -151,6 +167,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       case "stop":
         return stopWorker(workerId);
       case "condemn":
+        await countFailedStart(workerId, action.reason);
         return condemnNow(workerId, action.reason);
       case "clear":
         await store.fleet.moveWorker(
@@ -159,6 +176,12 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
           clock.nowMs(),
         );
     }
+  }
+
+  /** One that never asked for a job is a failed start like one that exits (F-13). */
+  async function countFailedStart(workerId: WorkerId, reason: string): Promise<void> {
+    const worker = store.fleet.worker(workerId);
+    if (worker?.state === "starting") await recordCrash(worker, reason, false);
   }
 
   async function startWorker(endpoint: Endpoint): Promise<void> {
