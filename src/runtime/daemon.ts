@@ -11,6 +11,7 @@ import { createWorkerRoutes } from "./api/worker-routes.ts";
 import type { DaemonConfig } from "./config.ts";
 import { createActivity } from "./core/activity.ts";
 import type { Endpoint, EndpointId, KeyId, WorkerId } from "./core/model.ts";
+import { createStandstill } from "./core/standstill.ts";
 import type { Guard } from "./core/url-guard.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { LogStore } from "./ports/log-store.ts";
@@ -94,6 +95,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   const isLoopback = LOOPBACK_HOSTS.includes(config.host);
   const guard = (): Guard => (isLoopback ? "private_allowed" : "public_only");
   const events = createEvents({ store, clock });
+  const standstill = createStandstill(startedAtMs);
   const activity = createActivity();
   events.subscribe(activity.observe);
   const keys = createKeys({ store: store.keys, clock, random, log });
@@ -118,6 +120,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     activity,
     host: adapters.host,
     workerUrl: () => workerUrl(),
+    standstill,
     lastSeenMs: workers.lastSeenMs,
     lastTakeMs: workers.lastTakeMs,
     unfitReason: workers.unfitReason,
@@ -132,7 +135,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     releaseTakes: deliveries.release,
   });
   const autoscaler = createAutoscaler({ store, clock, events, activity, log });
-  const leases = createLeaseSweep({ store, clock, events, excuse: workers.excuse, log });
+  const leases = createLeaseSweep({ store, clock, events, standstill, log });
   const { logStore: logs } = adapters;
   const retention = createRetention({ store, clock, logs, databaseBytes: adapters.disk.databaseBytes, log });
   const webhooks = createWebhooks({

@@ -1,3 +1,4 @@
+import type { Standstill } from "../core/standstill.ts";
 import { createLoop, type Loop } from "../loop.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Store } from "../ports/store.ts";
@@ -7,33 +8,21 @@ export type LeasesOptions = {
   readonly store: Pick<Store, "jobs">;
   readonly clock: Clock;
   readonly events: Events;
-  /** Tells of a pause of the daemon itself: nobody is judged by a silence that was ours (F-25). */
-  readonly excuse: (pauseMs: number) => void;
-  readonly log: { warn(fields: object, message: string): void; error(fields: object, message: string): void };
+  readonly standstill: Standstill;
+  readonly log: { error(fields: object, message: string): void };
 };
 
 const MAX_PAUSE_MS = 1_000;
 const MIN_PAUSE_MS = 20;
 const BATCH = 500;
-/** A pass this late means that the daemon stood still: suspended, stopped, or blocked. */
-const LAG_MS = 2_000;
 /** After such a pause, and after a start, results that waited in the socket are let in before deadlines are judged. */
 const SETTLE_MS = 3_000;
 
 /** Ends what is overdue: time to live, execution time, backoff of retries. One query against the clock, no timer per job. */
-export function createLeaseSweep({ store, clock, events, excuse, log }: LeasesOptions): Loop {
-  let lastPassMs = clock.nowMs();
-  let judgeFromMs = lastPassMs + SETTLE_MS;
-
+export function createLeaseSweep({ store, clock, events, standstill, log }: LeasesOptions): Loop {
   async function tick(): Promise<number | null> {
     const nowMs = clock.nowMs();
-    const lagMs = nowMs - lastPassMs - MAX_PAUSE_MS;
-    lastPassMs = nowMs;
-    if (lagMs > LAG_MS) {
-      log.warn({ lagMs }, "the daemon stood still: leases are extended");
-      excuse(lagMs);
-      judgeFromMs = nowMs + Math.min(SETTLE_MS, lagMs);
-    }
+    const judgeFromMs = standstill.resumedAtMs(nowMs) + SETTLE_MS;
     const released = await store.jobs.releaseDelayed(nowMs, BATCH);
     const ended = nowMs < judgeFromMs ? [] : await store.jobs.endOverdue(nowMs, BATCH);
     if (released === BATCH || ended.length >= BATCH) return 0;

@@ -4,6 +4,7 @@ import { type CrashState, crashed, DEGRADED_FAILURES, NO_CRASHES } from "../core
 import { type FleetAction, planFleet } from "../core/fleet-plan.ts";
 import { digestKey, KEY_ALPHABET, KEY_BODY_LENGTH, makeKey } from "../core/key-format.ts";
 import type { Endpoint, EndpointId, Worker, WorkerId } from "../core/model.ts";
+import type { Standstill } from "../core/standstill.ts";
 import { workerEnvironment } from "../core/worker-env.ts";
 import { createLoop } from "../loop.ts";
 import type { Clock } from "../ports/clock.ts";
@@ -22,6 +23,7 @@ export type ReconcilerOptions = {
   /** Origin of the worker listener as workers reach it. */
   readonly workerUrl: () => string;
   readonly host: { readonly cpuCount: number; readonly memoryGiB: number };
+  readonly standstill: Standstill;
   readonly lastSeenMs: (workerId: WorkerId) => number;
   readonly lastTakeMs: (workerId: WorkerId) => number;
   /** What a worker said when a fitness check failed, or null. */
@@ -59,8 +61,6 @@ export type Reconciler = {
 
 const MAX_PAUSE_MS = 5_000;
 const MIN_PAUSE_MS = 5;
-/** A pass this much later than the longest pause means that the daemon stood still. */
-const LAG_MS = 2_000;
 /** Workers started in one pass and endpoint: a large scale-up does not starve the others. */
 const START_BATCH = 16;
 /** While workers drain or back off, time alone changes what is to do. */
@@ -77,9 +77,6 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   const condemnedAtMs = new Map<WorkerId, number>();
   let exits: WorkerExit[] = [];
   let shuttingDown = false;
-  let lastPassMs = clock.nowMs();
-  /** When the daemon went on after it had stood still: nobody is judged by an earlier silence, which was ours (F-25). */
-  let resumedAtMs = 0;
 
   const loop = createLoop({
     clock,
@@ -108,7 +105,6 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   });
 
   async function tick(): Promise<number | null> {
-    noticePause();
     await settleExits();
     if (shuttingDown) return null;
     const workers = Map.groupBy(store.fleet.workers(), ({ endpointId }) => endpointId);
@@ -125,15 +121,9 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     return watching ? WATCH_MS : null;
   }
 
-  /** Its own look: this pass may come before the sweep has measured the pause. */
-  function noticePause(): void {
-    const nowMs = clock.nowMs();
-    if (nowMs - lastPassMs > MAX_PAUSE_MS + LAG_MS) resumedAtMs = nowMs;
-    lastPassMs = nowMs;
-  }
-
   async function reconcile(endpoint: Endpoint, workers: readonly Worker[]): Promise<void> {
     const nowMs = clock.nowMs();
+    const resumedAtMs = options.standstill.resumedAtMs(nowMs);
     const facts = {
       desired: endpoint.desired.workers,
       max: endpoint.settings.workers.max,

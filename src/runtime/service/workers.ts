@@ -27,8 +27,6 @@ export type Workers = {
   lastSeenMs(workerId: WorkerId): number;
   /** When the worker last asked for jobs; its creation before that. */
   lastTakeMs(workerId: WorkerId): number;
-  /** After a pause of the daemon nobody is judged by a silence that was ours (F-25). */
-  excuse(pauseMs: number): void;
 };
 
 type Known = { readonly worker: Worker; readonly digest: Buffer | null };
@@ -44,7 +42,6 @@ export function createWorkers({ store, clock, events }: WorkersOptions): Workers
   const seenMs = new Map<WorkerId, number>();
   const takenMs = new Map<WorkerId, number>();
   const unfit = new Map<WorkerId, string>();
-  const startedAtMs = clock.nowMs();
 
   events.subscribe((event) => {
     if (event.workerId === null || event.kind !== "worker.move") return;
@@ -89,9 +86,8 @@ export function createWorkers({ store, clock, events }: WorkersOptions): Workers
     await store.fleet.moveWorker(workerId, { to: "ready", reason: "asking for jobs" }, clock.nowMs());
   }
 
-  /** Nobody is judged by what came before this daemon. */
   function lastMs(times: ReadonlyMap<WorkerId, number>, workerId: WorkerId): number {
-    return Math.max(times.get(workerId) ?? store.fleet.worker(workerId)?.createdAtMs ?? 0, startedAtMs);
+    return times.get(workerId) ?? store.fleet.worker(workerId)?.createdAtMs ?? 0;
   }
 
   return {
@@ -105,10 +101,5 @@ export function createWorkers({ store, clock, events }: WorkersOptions): Workers
     unfitReason: (workerId) => unfit.get(workerId) ?? null,
     lastSeenMs: (workerId) => lastMs(seenMs, workerId),
     lastTakeMs: (workerId) => lastMs(takenMs, workerId),
-    excuse: (pauseMs) => {
-      for (const times of [seenMs, takenMs]) {
-        for (const [workerId, atMs] of times) times.set(workerId, atMs + pauseMs);
-      }
-    },
   };
 }

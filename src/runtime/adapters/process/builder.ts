@@ -159,7 +159,12 @@ function inside(env: Record<string, string>, virtualEnv: string | null): Record<
 async function preparePython(task: Build): Promise<Prepared> {
   const { deps, folder, spec, signal } = task;
   const environment = deps.environment;
-  const interpreter = await findInterpreter({ asked: spec.python ?? deps.python ?? null, folder, environment, signal });
+  const interpreter = await findInterpreter({
+    asked: spec.python ?? deps.python ?? null,
+    folder,
+    environment,
+    signal,
+  });
   const file = path.join(folder, "requirements.txt");
   const text = await readRequirements(file);
   const requirements = parseRequirements(text);
