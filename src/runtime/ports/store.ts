@@ -129,7 +129,7 @@ export type JobStore = {
   enqueue(submission: Submission, nowMs: number): Promise<Enqueued>;
   /**
    * Leases up to `max` jobs in queue order to a worker; the first `startable` of them start at once, the others are
-   * prefetched. Jobs whose time to live is over are expired on the way; a worker that is not ready gets none, judged in
+   * prefetched. Jobs whose time to live is over are passed by; a worker that is not ready gets none, judged in
    * the same transaction (F-42). Committed without a sync (design D3).
    */
   take(
@@ -212,7 +212,7 @@ export type FleetStore = {
     change: { name?: string; settings?: EndpointSettings; release?: Release },
     nowMs: number,
   ): Promise<"updated" | "missing" | "name_taken">;
-  /** Refuses while jobs run or wait unless they were cancelled before. */
+  /** Forgets the endpoint; its jobs were cancelled before. */
   deleteEndpoint(id: EndpointId, nowMs: number): Promise<boolean>;
   setDesired(id: EndpointId, desired: Desired, nowMs: number): Promise<void>;
   endpoints(): readonly Endpoint[];

@@ -11,8 +11,9 @@ import type { Events } from "./events.ts";
 export const TAKE_HOLD_MS = 22_000;
 /** A lease younger than this when an idle take arrives may have crossed it on the way. */
 const CROSSING_MS = 1_000;
-/** Pause before a claim that failed or came back empty is tried again. */
-const CLAIM_RETRY_MS = 100;
+/** Pause before a claim that came back empty is tried again, and one that failed. */
+const EMPTY_CLAIM_MS = 100;
+const FAILED_CLAIM_MS = 1_000;
 
 export type TakeRequest = {
   readonly workerId: WorkerId;
@@ -103,19 +104,23 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
   async function claim(waiter: OpenTake, count: number): Promise<void> {
     const { endpointId, workerId, startable } = waiter.request;
     let deliveries: readonly Delivery[] = [];
+    let pauseMs = EMPTY_CLAIM_MS;
     try {
       deliveries = await store.jobs.take({ endpointId, workerId, max: count, startable }, clock.nowMs());
-    } finally {
-      dispatch.settle(endpointId, count);
+    } catch (error) {
+      // A full disk: the worker stays in line.
+      pauseMs = FAILED_CLAIM_MS;
+      log.warn({ err: error, endpointId }, "claim failed");
     }
+    dispatch.settle(endpointId, count);
     if (!waiter.open) await giveBack(deliveries);
     else if (deliveries.length > 0) waiter.finish(deliveries);
-    else await offerAgain(waiter);
+    else await offerAgain(waiter, pauseMs);
     pump(endpointId);
   }
 
-  async function offerAgain(waiter: OpenTake): Promise<void> {
-    await clock.sleep(CLAIM_RETRY_MS, waiter.request.signal);
+  async function offerAgain(waiter: OpenTake, pauseMs: number): Promise<void> {
+    await clock.sleep(pauseMs, waiter.request.signal);
     if (waiter.open) dispatch.offer(waiter, "front");
   }
 

@@ -64,6 +64,7 @@ const CANCEL_BATCH = 500;
 export function createEndpoints({ store, clock, random, events, builder }: EndpointsOptions): Endpoints {
   let byId = new Map<string, Endpoint>();
   let byName = new Map<string, Endpoint>();
+  const deleting = new Set<EndpointId>();
   const reload = () => {
     const all = store.fleet.endpoints();
     byId = new Map(all.map((endpoint) => [endpoint.id, endpoint]));
@@ -76,7 +77,7 @@ export function createEndpoints({ store, clock, random, events, builder }: Endpo
 
   function find(caller: Caller, idOrName: string): VisibleEndpoint {
     const endpoint = byId.get(idOrName) ?? byName.get(idOrName);
-    const visible = endpoint && see(caller, endpoint);
+    const visible = endpoint && !deleting.has(endpoint.id) && see(caller, endpoint);
     if (!visible) throw unknown(idOrName);
     return visible;
   }
@@ -152,15 +153,24 @@ export function createEndpoints({ store, clock, random, events, builder }: Endpo
     return byId.get(endpoint.id) ?? endpoint;
   }
 
+  /** First nobody finds it any more, then its jobs end, then it goes: what stops in between can be done again. */
   async function remove(caller: Caller, idOrName: string): Promise<void> {
     const endpoint = own(caller, idOrName);
-    await store.fleet.deleteEndpoint(endpoint.id, clock.nowMs());
-    const upToSeq = store.jobs.newestSeq();
-    const purge = { endpointId: endpoint.id, owner: null, upToSeq, limit: CANCEL_BATCH };
+    deleting.add(endpoint.id);
+    try {
+      await cancelAll(endpoint.id);
+      await store.fleet.deleteEndpoint(endpoint.id, clock.nowMs());
+    } finally {
+      deleting.delete(endpoint.id);
+    }
+  }
+
+  async function cancelAll(endpointId: EndpointId): Promise<void> {
+    const purge = { endpointId, owner: null, upToSeq: store.jobs.newestSeq(), limit: CANCEL_BATCH };
     while ((await store.jobs.purge(purge, clock.nowMs())) === CANCEL_BATCH);
-    const running = () =>
-      store.jobs.list({ endpointId: endpoint.id, states: ["IN_QUEUE", "IN_PROGRESS"], limit: CANCEL_BATCH });
-    for (let jobs = running(); jobs.length > 0; jobs = running()) {
+    const present = () =>
+      store.jobs.list({ endpointId, states: ["IN_QUEUE", "IN_PROGRESS"], limit: CANCEL_BATCH });
+    for (let jobs = present(); jobs.length > 0; jobs = present()) {
       await Promise.all(jobs.map(({ id }) => store.jobs.cancel(id, clock.nowMs())));
     }
   }

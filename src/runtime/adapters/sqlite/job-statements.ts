@@ -43,7 +43,8 @@ export function prepareJobStatements(db: DatabaseSync) {
   );
   // jobs_ready: the first rows of one endpoint's queue.
   const head = db.prepare(
-    `SELECT * FROM jobs WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 ORDER BY low_priority, seq LIMIT ?`,
+    `SELECT * FROM jobs WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 AND expires_at_ms > ?
+     ORDER BY low_priority, seq LIMIT ?`,
   );
   // chunks_by_job: one look behind the cursor.
   const unreadChunks = db.prepare(

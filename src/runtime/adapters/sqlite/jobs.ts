@@ -28,8 +28,6 @@ export type JobsOptions = {
 
 const NOT_APPLIED = { applied: false } as const;
 const IDEMPOTENCY_KEPT_MS = 24 * 3_600_000;
-/** Jobs that one take expires at most: after a long stop of the daemon a whole queue may be over its time. */
-const MAX_EXPIRED_BY_TAKE = 500;
 
 /** Jobs in SQLite: each method of the port is one operation of a group commit. */
 export function createJobStore({ db, commit, journal, counts }: JobsOptions): JobStore {
@@ -109,28 +107,12 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
 
   function take(options: Parameters<JobStore["take"]>[0], nowMs: number): Delivery[] {
     const { endpointId, workerId, max, startable } = options;
-    const deliveries: Delivery[] = [];
-    let expiries = 0;
-    if (!sql.workerReady.get(workerId, endpointId)) return deliveries;
-    while (deliveries.length < max && expiries < MAX_EXPIRED_BY_TAKE) {
-      const rows = sql.head.all(endpointId, max - deliveries.length);
-      if (rows.length === 0) break;
-      for (const row of rows) {
-        const stored = { seq: row.seq as number, job: jobOf(row) };
-        if (stored.job.expiresAtMs <= nowMs) {
-          endWith(stored, { kind: "expire" }, nowMs);
-          expiries += 1;
-          continue;
-        }
-        const job = transition(
-          stored,
-          { kind: "take", workerId, started: deliveries.length < startable },
-          nowMs,
-        );
-        if (job?.state === "IN_PROGRESS") deliveries.push({ job, payload: payloads.readInput(stored.seq) });
-      }
-    }
-    return deliveries;
+    if (!sql.workerReady.get(workerId, endpointId)) return [];
+    return sql.head.all(endpointId, nowMs, max).flatMap((row, index) => {
+      const stored = { seq: row.seq as number, job: jobOf(row) };
+      const job = transition(stored, { kind: "take", workerId, started: index < startable }, nowMs);
+      return job?.state === "IN_PROGRESS" ? [{ job, payload: payloads.readInput(stored.seq) }] : [];
+    });
   }
 
   function finish(lease: LeaseRef, result: Result, nowMs: number): Applied {
