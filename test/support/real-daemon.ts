@@ -100,7 +100,10 @@ function readyLine(
 ): Promise<{ url: string; workerUrl: string }> {
   return new Promise((resolve, reject) => {
     let text = "";
-    const timer = setTimeout(() => reject(new Error(`not ready in ${READY_MS} ms:\n${stderr()}`)), READY_MS);
+    const timer = setTimeout(() => {
+      child.kill("SIGTERM");
+      reject(new Error(`not ready in ${READY_MS} ms:\n${stderr()}`));
+    }, READY_MS);
     ended.then((code) => reject(new Error(`the daemon ended with ${code}:\n${stderr()}`)), reject);
     child.stdout?.on("data", (chunk) => {
       text += chunk;
