@@ -5,11 +5,15 @@ import { createHttpSend } from "../client/send-http.ts";
 import { compareVersions } from "../client/version.ts";
 import { createInterrupt, type Interrupt } from "./interrupt.ts";
 import { printJson, printLine, talk } from "./output.ts";
+import { createPatientSend } from "./patient-send.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { readSettings, type SettingFlags, type Settings } from "./settings.ts";
 
 /** A client and what it was made from. */
 export type Connection = { readonly client: Client; readonly settings: Settings };
+
+/** Topics whose commands outlast a daemon that is away for a moment, and load a client library for it. The others start without (D23). */
+const PATIENT_TOPICS: readonly string[] = ["endpoint", "key", "worker"];
 
 /**
  * What all commands share: `--json`, the choice of a daemon, Ctrl-C. A command returns nothing: it prints its answer with
@@ -61,10 +65,10 @@ export abstract class BaseCommand extends Command {
     return this.progress;
   }
 
-  /** A client of the daemon that the settings name, over Node's own HTTP. */
-  protected connect(flags: SettingFlags, wrapSend: (send: Send) => Send = (send) => send): Connection {
+  /** A client of the daemon that the settings name. */
+  protected connect(flags: SettingFlags): Connection {
     const settings = readSettings(flags);
-    const send = wrapSend(createHttpSend({ url: settings.url.value, key: settings.key.value }));
+    const send = this.createSend(settings);
     let isCompared = false;
     const onVersion = (version: string): void => {
       if (isCompared) return;
@@ -73,6 +77,16 @@ export abstract class BaseCommand extends Command {
       if (warning !== null) talk(`warning: ${warning}`);
     };
     return { client: createClient({ send, onVersion, signal: this.interrupt.signal }), settings };
+  }
+
+  private createSend({ url, key }: Settings): Send {
+    const target = { url: url.value, key: key.value };
+    if (!PATIENT_TOPICS.includes(this.id?.split(":")[0] ?? "")) return createHttpSend(target);
+    return createPatientSend(target, {
+      isJson: this.jsonEnabled(),
+      shown: () => this.progress,
+      isRefusalFinal: url.from === "default",
+    });
   }
 
   /** Prints the answer: the value with `--json`, else the text; an empty text prints nothing. */

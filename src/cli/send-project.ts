@@ -28,7 +28,7 @@ export async function sendProject(client: Client, path: string, progress: Progre
   try {
     if (!(await client.hasBundle(packed.digest))) {
       progress.step(`sending ${packed.bytes} bytes`);
-      await client.putBundle(packed.digest, { bytes: packed.bytes, content: packed.open() });
+      await client.putBundle(packed.digest, { bytes: packed.bytes, content: () => packed.open() });
     }
   } finally {
     await packed.dispose();

@@ -62,7 +62,7 @@ export type LogQuery = {
 /** One answer of /stream: raw JSON texts of the chunks since the last one. */
 export type StreamText = { readonly status: JobBody["status"]; readonly chunks: readonly string[] };
 
-type CallOptions = Pick<Call, "query" | "body" | "headers" | "silenceMs"> & {
+type CallOptions = Pick<Call, "query" | "body" | "headers" | "silenceMs" | "isRepeatable"> & {
   readonly parameters?: Readonly<Record<string, string>>;
   /** One of the route's methods; its first unless told. */
   readonly method?: Method;
@@ -160,8 +160,8 @@ export function createClient(deps: ClientDeps) {
         throw error;
       }
     },
-    /** Sends a bundle of `bytes` bytes whose SHA-256 is `digest`. */
-    putBundle: (digest: string, bundle: { readonly bytes: number; readonly content: Readable }) =>
+    /** Sends a bundle of `bytes` bytes whose SHA-256 is `digest`. `content` opens it; again for a repeat. */
+    putBundle: (digest: string, bundle: { readonly bytes: number; readonly content: () => Readable }) =>
       done(API_ROUTES.putBundle, {
         parameters: { digest },
         body: bundle.content,
@@ -225,7 +225,11 @@ export function createClient(deps: ClientDeps) {
     /** The chunks since the last call: each is handed out once. */
     jobStream: async (endpoint: string, job: string, options: WaitOptions): Promise<StreamText> =>
       readStream(
-        await text(JOB_ROUTES.jobStreamRead, { parameters: { endpoint, job }, ...waitCall(options) }),
+        await text(JOB_ROUTES.jobStreamRead, {
+          parameters: { endpoint, job },
+          isRepeatable: false,
+          ...waitCall(options),
+        }),
       ),
     cancelJob: async (endpoint: string, job: string): Promise<JobBodyText> =>
       readJob<JobBody>(await text(JOB_ROUTES.jobCancel, { parameters: { endpoint, job } })),

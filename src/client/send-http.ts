@@ -1,7 +1,7 @@
 import type { ClientRequest, IncomingMessage } from "node:http";
 import { Readable } from "node:stream";
 import { RpxError } from "../contract/error.ts";
-import { type Call, DEFAULT_SILENCE_MS, type Reply, type Send } from "./send.ts";
+import { type Call, DEFAULT_SILENCE_MS, openBody, type Reply, type Send } from "./send.ts";
 
 /** `url`: base of the daemon without a slash at its end. `key`: sent as Bearer; undefined: none is sent. */
 export type HttpTarget = { readonly url: string; readonly key: string | undefined };
@@ -31,15 +31,19 @@ function openRequest(target: HttpTarget, call: Call): ClientRequest {
     url.protocol === "https:"
       ? process.getBuiltinModule("node:https")
       : process.getBuiltinModule("node:http");
-  const headers = {
+  // No signal here: Node would hide its reason behind an AbortError.
+  return request(url, { method: call.method, agent: false, headers: callHeaders(target, call) });
+}
+
+/** The headers of a call, with the key. */
+export function callHeaders(target: HttpTarget, call: Call): Record<string, string> {
+  return {
     ...(target.key === undefined ? {} : { authorization: `Bearer ${target.key}` }),
     ...(typeof call.body === "string"
       ? { "content-type": "application/json", "content-length": String(Buffer.byteLength(call.body)) }
       : {}),
     ...call.headers,
   };
-  // No signal here: Node would hide its reason behind an AbortError.
-  return request(url, { method: call.method, agent: false, headers });
 }
 
 /** The address of a call with its query. */
@@ -55,12 +59,13 @@ function writeBody(request: ClientRequest, call: Call): void {
   const stop = (): void => void request.destroy(toError(call.signal?.reason));
   call.signal?.addEventListener("abort", stop, { once: true });
   request.once("close", () => call.signal?.removeEventListener("abort", stop));
-  if (!(call.body instanceof Readable)) {
-    request.end(call.body);
+  const body = openBody(call);
+  if (!(body instanceof Readable)) {
+    request.end(body);
     return;
   }
-  call.body.once("error", (error) => request.destroy(error));
-  call.body.pipe(request);
+  body.once("error", (error) => request.destroy(error));
+  body.pipe(request);
 }
 
 function toError(reason: unknown): Error {
@@ -76,7 +81,8 @@ function toReply(response: IncomingMessage, call: Call): Reply {
   return { status: response.statusCode ?? 0, headers: response.headers, body: response };
 }
 
-function silent(target: HttpTarget, silenceMs: number): RpxError {
+/** What is said when the daemon sent nothing for too long. */
+export function silent(target: HttpTarget, silenceMs: number): RpxError {
   return new RpxError("timed_out", `the daemon at ${target.url} does not answer`, {
     why: `nothing came for ${silenceMs / 1_000} s`,
     hint: "rpx doctor",

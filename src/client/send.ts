@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from "node:http";
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import type { Method } from "../contract/routes.ts";
 
 /** One request. `path` is encoded already; `query` is not, and its undefined members are left out. */
@@ -7,8 +7,10 @@ export type Call = {
   readonly method: Method;
   readonly path: string;
   readonly query?: Readonly<Record<string, string | undefined>>;
-  /** JSON text, or the bytes of a bundle. */
-  readonly body?: string | Readable;
+  /** JSON text, or the bytes of a bundle; those can be sent again only where a function opens them anew. */
+  readonly body?: string | Readable | (() => Readable);
+  /** Whether a repeat does no harm when the first may have arrived; absent: GET, PUT and DELETE. */
+  readonly isRepeatable?: boolean;
   readonly headers?: Readonly<Record<string, string>>;
   /** Longest silence of the daemon in ms; 0: none is too long. */
   readonly silenceMs?: number;
@@ -30,3 +32,19 @@ export type Send = (call: Call) => Promise<Reply>;
 
 /** Longest silence before an answer unless a call says otherwise. */
 export const DEFAULT_SILENCE_MS = 30_000;
+
+/** Whether a call's body can be sent a second time. */
+export function isReplayable({ body }: Call): boolean {
+  return !(body instanceof Readable);
+}
+
+/** Whether a call may be sent again though the first may have arrived. */
+export function isRepeatable(call: Call): boolean {
+  const byMethod = call.method === "GET" || call.method === "PUT" || call.method === "DELETE";
+  return isReplayable(call) && (call.isRepeatable ?? byMethod);
+}
+
+/** A call's body for one attempt. */
+export function openBody({ body }: Call): string | Readable | undefined {
+  return typeof body === "function" ? body() : body;
+}
