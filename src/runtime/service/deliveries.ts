@@ -9,8 +9,10 @@ import type { Events } from "./events.ts";
 
 /** How long a take is held: below the 30 s after which some SDKs give up (wire 2.4). */
 export const TAKE_HOLD_MS = 22_000;
-/** A lease younger than this when an idle take arrives may have crossed it on the way. */
+/** A delivery may be on its way to the worker for this long while the worker's idle take is on its way to us. */
 const CROSSING_MS = 1_000;
+/** What a worker with several takes open says is believed about leases that are older than any of them. */
+const PARALLEL_CROSSING_MS = 2 * TAKE_HOLD_MS;
 /** Pause before a claim that came back empty is tried again, and one that failed. */
 const EMPTY_CLAIM_MS = 100;
 const FAILED_CLAIM_MS = 1_000;
@@ -74,6 +76,8 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
   const open = new Map<WorkerId, Set<OpenTake>>();
   /** Workers that keep several takes open at once (SDK 1.6 and older): an idle take of theirs proves less. */
   const parallel = new Set<WorkerId>();
+  /** When this daemon last answered a worker's take with nothing: its next take was sent later. */
+  const answeredMs = new Map<WorkerId, number>();
   const startedAtMs = clock.nowMs();
   let closed = false;
 
@@ -92,7 +96,9 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
 
   function leave(workerId: WorkerId, state: unknown): void {
     release(workerId);
-    if (state === "gone") parallel.delete(workerId);
+    if (state !== "gone") return;
+    parallel.delete(workerId);
+    answeredMs.delete(workerId);
   }
 
   function pump(endpointId: EndpointId): void {
@@ -140,6 +146,7 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
           request.signal.removeEventListener("abort", stop);
           dispatch.withdraw(waiter);
           forget(waiter);
+          if (deliveries.length === 0) answeredMs.set(request.workerId, clock.nowMs());
           resolve(deliveries);
         },
       };
@@ -171,24 +178,25 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
   }
 
   /**
-   * A take that says "no job in progress" proves that the worker's leases are without a result (finding 6). Leases that
-   * may have crossed it on the way are judged a moment later, if the worker still says so by waiting.
+   * A take that says "no job in progress" proves that the worker's leases are without a result (finding 6), if it was said after they
+   * were delivered. A request may have waited long for a daemon, so only what follows an answer of ours is sure: in doubt the take is
+   * answered with nothing, and the worker says afresh.
    */
   async function settleLost(request: TakeRequest): Promise<void> {
     const leases = store.jobs.leases(request.workerId);
     if (leases.length === 0) return;
-    const arrivedAtMs = clock.nowMs();
-    const crossed = (job: RunningJob) => arrivedAtMs - job.lease.takenAtMs < CROSSING_MS;
-    for (const job of leases) if (!crossed(job)) await endLost(job, request.workerId);
-    const doubtful = leases.filter(crossed);
-    if (doubtful.length === 0 || parallel.has(request.workerId)) return;
+    const sure = leases.filter((job) => job.lease.takenAtMs <= believedUntilMs(request.workerId));
+    for (const job of sure) await endLost(job, request.workerId);
+    if (sure.length === leases.length || parallel.has(request.workerId)) return;
     await clock.sleep(CROSSING_MS, request.signal);
-    if (request.signal.aborted || parallel.has(request.workerId) || !stillWaits(request)) return;
-    for (const job of doubtful) await endLost(job, request.workerId);
+    for (const waiter of [...(open.get(request.workerId) ?? [])])
+      if (waiter.request === request) waiter.finish([]);
   }
 
-  function stillWaits(request: TakeRequest): boolean {
-    return [...(open.get(request.workerId) ?? [])].some((waiter) => waiter.request === request);
+  /** Deliveries up to this time were there when the worker sent its take. */
+  function believedUntilMs(workerId: WorkerId): number {
+    if (parallel.has(workerId)) return clock.nowMs() - PARALLEL_CROSSING_MS;
+    return (answeredMs.get(workerId) ?? Number.NEGATIVE_INFINITY) - CROSSING_MS;
   }
 
   /** Counts against the job, unless the delivery is from before this daemon: then our own restart lost the post. */
