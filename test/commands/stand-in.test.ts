@@ -1,4 +1,5 @@
 import { writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -258,7 +259,8 @@ describe("context", () => {
 });
 
 describe("doctor", () => {
-  test("without a daemon nothing is broken", async () => {
+  test("without a daemon nothing is broken", async ({ skip }) => {
+    if (await isTaken(7790)) skip("a daemon of the user's answers at the default address");
     const { code, stdout } = await sandbox.rpx(["doctor", "--json"]);
     expect(code).toBe(0);
     const { ok, checks, settings } = JSON.parse(stdout);
@@ -284,3 +286,11 @@ describe("doctor", () => {
     expect(stdout).not.toContain("rpxk_0123456789");
   });
 });
+
+function isTaken(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: "127.0.0.1", port });
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    socket.once("connect", () => socket.destroy());
+  });
+}
