@@ -62,8 +62,9 @@ export function readWaitMs(query: URLSearchParams, defaultMs: number): number {
 }
 
 function readWebhook(members: ReadonlyMap<string, string>, guard: Guard): string | null {
-  const raw = members.get("webhook") ?? members.get("webhookV2");
-  if (raw === undefined || raw === "null") return null;
+  const given = [members.get("webhook"), members.get("webhookV2")];
+  const raw = given.find((each) => each !== undefined && each !== "null");
+  if (raw === undefined) return null;
   const value: unknown = JSON.parse(raw);
   if (typeof value !== "string") throw new RpxError("bad_request", "webhook must be a URL");
   const verdict = checkWebhookUrl(value, guard);
