@@ -109,7 +109,11 @@ function endOf(child: ChildProcess): Promise<Omit<ChildEnd, "wasReady">> {
     child.once("exit", (code, signal) => {
       const finish = (): void => resolve({ code, signal, error: null });
       if (!child.connected) return finish();
-      const limit = setTimeout(() => child.disconnect(), CHANNEL_END_MS);
+      // Not left to `disconnect` alone: where the child died in the middle of a message, Node waits for the rest of it.
+      const limit = setTimeout(() => {
+        if (child.connected) child.disconnect();
+        finish();
+      }, CHANNEL_END_MS);
       child.once("disconnect", () => {
         clearTimeout(limit);
         finish();
