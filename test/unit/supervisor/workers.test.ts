@@ -2,12 +2,12 @@ import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { serveHandedOver } from "../../support/handed-over-server.ts";
 import { createInProcessHost } from "../../../src/runtime/adapters/process/in-process-host.ts";
 import type { ProcessExit, ProcessSpec } from "../../../src/runtime/ports/process-host.ts";
 import { endLeftovers, recordProcesses } from "../../../src/supervisor/leftovers.ts";
 import { readStartTime } from "../../../src/supervisor/process-identity.ts";
 import { call, isAlive, makeDataDir, until } from "../../fixtures/supervisor/harness.ts";
+import { serveHandedOver } from "../../support/handed-over-server.ts";
 
 let folder: ReturnType<typeof makeDataDir>;
 let host: ReturnType<typeof createInProcessHost>;
