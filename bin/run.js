@@ -102,8 +102,11 @@ function start() {
 }
 
 if (process.argv[2] === "--version" || process.argv[2] === "-v") printVersion();
-else if (isNewEnough(process.version)) start();
-else {
+else if (isNewEnough(process.version)) {
+  // A command that this one runs finds its own Node.
+  delete process.env[MARK];
+  start();
+} else {
   const { binary, isBlocked } = findOwnNode();
   if (binary === null || process.env[MARK] === "1") refuse(isBlocked);
   else replaceBy(binary);

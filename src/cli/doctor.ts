@@ -105,7 +105,7 @@ async function checkPython(): Promise<Check> {
 }
 
 const DOCKER_FAILURES: Readonly<Record<string, readonly [detail: string, hint: string]>> = {
-  ENOENT: ["there is no engine", "the process pool is used; install Docker for isolation"],
+  ENOENT: ["there is no engine", "workers run as processes of this user, not isolated"],
   ECONNREFUSED: ["the engine does not run", "start it: systemctl start docker"],
   EACCES: ["no permission on its socket", "add this user to the group docker, then log in again"],
 };

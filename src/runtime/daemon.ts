@@ -52,6 +52,7 @@ export type Adapters = {
   readonly log: Logger;
   readonly tls?: { readonly cert: string | Buffer; readonly key: string | Buffer };
   readonly version: string;
+  /** What a user ends to end all of it: the supervisor. */
   readonly pid: number;
 };
 

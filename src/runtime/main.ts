@@ -124,7 +124,7 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
       tls: { cert: readFileSync(config.tls.certPath), key: readFileSync(config.tls.keyPath) },
     }),
     version,
-    pid: process.pid,
+    pid: process.ppid,
   });
   return { daemon, makeRoom };
 }

@@ -32,7 +32,7 @@ async function taken(body?: unknown): Promise<string> {
 }
 
 describe("/status", () => {
-  it("shows a job in each state with the members of that state (wire 1.5)", async () => {
+  it("shows a job in each state with the members of that state", async () => {
     const id = await daemon.submit(endpoint, { input: { a: 1 } });
     expect(await jobBody(id)).toEqual({ id, status: "IN_QUEUE" });
     await daemon.clock.advance(1_200);
@@ -235,7 +235,7 @@ describe("/purge-queue", () => {
 });
 
 describe("/health, /requests, /metrics", () => {
-  it("has all eleven keys, always, and ready follows idle (wire 1.9)", async () => {
+  it("has all eleven keys, always, and ready follows idle", async () => {
     const fresh = await daemon.deploy("fresh");
     const zero = { completed: 0, failed: 0, inProgress: 0, inQueue: 0, retried: 0 };
     const none = { idle: 0, initializing: 0, ready: 0, running: 0, throttled: 0, unhealthy: 0 };

@@ -225,7 +225,7 @@ describe("owner, shared and other", () => {
   });
 });
 
-describe("rate limits (wire 1.10, D17)", () => {
+describe("rate limits (D17)", () => {
   it("are off on loopback unless set", async () => {
     daemon = await startTestDaemon();
     const endpoint = await daemon.deploy("free");

@@ -40,7 +40,7 @@ describe("workers", () => {
     expect((await worker.takeJob()).id).toBe(id);
   });
 
-  it("of a low-priority job alone are not started (wire 1.4)", async () => {
+  it("of a low-priority job alone are not started", async () => {
     const endpoint = await daemon.deploy("low");
     const id = await daemon.submit(endpoint, { input: 1, policy: { lowPriority: true } });
     await daemon.clock.advance(60_000);
@@ -61,7 +61,7 @@ describe("workers", () => {
     expect(daemon.pool.started).toHaveLength(3);
   });
 
-  it("go after the idle timeout, back to zero, each held poll answered first (finding 10)", async () => {
+  it("go after the idle timeout, back to zero, each held poll answered first", async () => {
     const endpoint = await daemon.deploy("idle", { workers: { idle_timeout: "5s" } });
     const id = await daemon.submit(endpoint);
     const worker = await daemon.nextWorker();
@@ -196,7 +196,7 @@ describe("failing starts (F-13, F-34)", () => {
   });
 
   it.each([
-    ["reports itself unfit and exits with code 1 (wire 2.7, 2.9)", "unfit"],
+    ["reports itself unfit and exits with code 1 (2.9)", "unfit"],
     ["never asks for a job within its start timeout", "silent"],
     ["cannot be started at all", "unstartable"],
   ])("back off too when the worker %s", async (_what, kind) => {
@@ -229,7 +229,7 @@ describe("failing starts (F-13, F-34)", () => {
     expect(daemon.clock.nowMs() - before).toBeLessThan(1_000);
   });
 
-  it("an exit with code 0 without jobs is a refresh: replaced without penalty (wire 2.10)", async () => {
+  it("an exit with code 0 without jobs is a refresh: replaced without penalty", async () => {
     const { endpoint, worker } = await daemon.ready("refresh");
     daemon.pool.exit(worker.id, { code: 0 });
     await daemon.nextWorker();

@@ -27,7 +27,7 @@ async function taken(body?: unknown): Promise<string> {
   return id;
 }
 
-describe("job-stop (wire 2.8)", () => {
+describe("job-stop", () => {
   it("is held, below the SDK's 90 s, then 204", async () => {
     const poll = worker.stopPoll();
     await daemon.until("it is held", () => daemon.clock.sleeps(STOP_HOLD_MS) === 1);
@@ -47,7 +47,7 @@ describe("job-stop (wire 2.8)", () => {
     expect((await jobBody(id)).status).toBe("CANCELLED");
   });
 
-  it("names a job whose execution time is used up: FAILED, timed out after N retries (wire 8, 3)", async () => {
+  it("names a job whose execution time is used up: FAILED, timed out after N retries (3)", async () => {
     const poll = worker.stopPoll();
     await daemon.until("it is held", () => daemon.clock.sleeps(STOP_HOLD_MS) === 1);
     const id = await taken({ input: 1, policy: { executionTimeout: 5_000 } });

@@ -203,7 +203,7 @@ describe("/runsync", () => {
     expectError(await runSync(`?wait=${wait}`), 400, /wait/);
   });
 
-  it("keeps its result one minute, five when wait was given; /run keeps it 30 (wire 8, question 10)", async () => {
+  it("keeps its result one minute, five when wait was given; /run keeps it 30", async () => {
     const ids = [await daemon.submit(endpoint)];
     for (const query of ["", "?wait=60000"]) {
       const held = runSync(query);

@@ -75,7 +75,7 @@ const recorded = () =>
     return dueMs === null || dueMs > daemon.clock.nowMs();
   });
 
-describe("webhooks (wire 1.7)", () => {
+describe("webhooks", () => {
   it("are a POST of JSON: status's members plus input and webhook, in RunPod's order, raw", async () => {
     const id = await ended(
       { input: { n: 1 }, extra: 2 },
@@ -154,7 +154,7 @@ describe("webhooks (wire 1.7)", () => {
     expect(hooks.map(({ headers }) => headers["webhook-id"])).toEqual([`msg_${id}_1`, `msg_${id}_2`]);
   });
 
-  it("take webhookV2 where webhook is absent (wire 8, 13)", async () => {
+  it("take webhookV2 where webhook is absent (13)", async () => {
     await ended({ input: 1, webhook: undefined, webhookV2: receiver.url }, { output: 1 });
     expect(await received(1)).toHaveLength(1);
   });

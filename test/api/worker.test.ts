@@ -30,7 +30,7 @@ async function taken(body?: unknown): Promise<string> {
   return id;
 }
 
-describe("environment (wire 2.1, 2.2)", () => {
+describe("environment (2.2)", () => {
   it("has URLs with a query and with /job-take/ and the SDK's placeholders (rule 4)", () => {
     const env = daemon.pool.started[0]?.env ?? {};
     for (const name of ["GET_JOB", "POST_OUTPUT", "POST_STREAM", "PING"])
@@ -67,7 +67,7 @@ describe("job-take", () => {
     expect([reply.status, reply.text]).toEqual([204, ""]);
   });
 
-  it("is held for a draining worker too, which gets no more work (wire 8, 31; INV-5)", async () => {
+  it("is held for a draining worker too, which gets no more work (31; INV-5)", async () => {
     daemon.pool.obeysStop = false;
     expect((await daemon.call("POST", `/api/workers/${worker.id}/stop`)).status).toBe(200);
     await daemon.until("it is asked to end", () => daemon.pool.started[0]?.asked.includes("stop"));
@@ -112,7 +112,7 @@ describe("job-take", () => {
     expect((await held).json()).toEqual([{ id, input: {} }]);
   });
 
-  it("puts the job back, uncounted, when the socket had closed (wire 2.4)", async () => {
+  it("puts the job back, uncounted, when the socket had closed", async () => {
     for (let round = 0; round < 10; round += 1) {
       const leaving = new AbortController();
       const take = worker.take({ signal: leaving.signal, jobInProgress: 1 }).catch(() => null);
@@ -155,7 +155,7 @@ describe("job-take", () => {
   });
 });
 
-describe("job_in_progress=0 (finding 6, ACC-06)", () => {
+describe("job_in_progress=0 (ACC-06)", () => {
   /** An idle worker's take with a lease in doubt: answered with nothing after a moment, so that the worker says afresh. */
   async function asked(): Promise<void> {
     const take = worker.take({ jobInProgress: 0 });
@@ -333,7 +333,7 @@ describe("job-done", () => {
     ],
     ['{"output": 123456789012345678901234567890}', "COMPLETED", "123456789012345678901234567890", undefined],
     ['{"output": "\\ud800é"}', "COMPLETED", '"\\ud800é"', undefined],
-  ])("%s ends the job %s (wire 2.5)", async (body, state, output, error) => {
+  ])("%s ends the job %s", async (body, state, output, error) => {
     const id = await taken();
     expect((await worker.done(id, body)).status).toBe(200);
     const reply = await daemon.call("GET", `/v2/${endpoint}/status/${id}`);
@@ -365,7 +365,7 @@ describe("job-done", () => {
     expect((await jobBody(deeper)).error).toMatch(/invalid_result/);
   });
 
-  it("over 20 MB is answered 200 and fails the job as result_too_large (design 4.2)", async () => {
+  it("over 20 MB is answered 200 and fails the job as result_too_large", async () => {
     const most = await taken();
     const body = (bytes: number) => `{"output":"${"x".repeat(bytes - 13)}"}`;
     expect((await worker.done(most, body(20_000_000))).status).toBe(200);
@@ -460,7 +460,7 @@ describe("job-done", () => {
   });
 });
 
-describe("ping (wire 2.7)", () => {
+describe("ping", () => {
   it("keeps a busy worker alive; 60 s of silence condemn it and its job goes elsewhere (F-22)", async () => {
     const id = await taken();
     for (let n = 0; n < 9; n += 1) {

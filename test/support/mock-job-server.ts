@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { performance } from "node:perf_hooks";
 import { setTimeout as pause } from "node:timers/promises";
 
-/** The worker-side routes of wire.md 2. */
+/** The worker-side routes of RunPod's worker protocol. */
 export type WorkerRoute = "job-take" | "job-take-batch" | "job-done" | "job-stream" | "job-stop" | "ping";
 
 /** What the next requests of a route meet: a status, or a connection that is reset before or after the body was read. */
@@ -34,7 +34,7 @@ export interface MockJobServer {
   readonly origin: string;
   /** Everything seen, in order of arrival. */
   readonly seen: readonly SeenRequest[];
-  /** Where a worker broke the protocol of wire.md 2. A test expects none. */
+  /** Where a worker broke the protocol of RunPod's worker protocol. A test expects none. */
   readonly violations: readonly string[];
   /** The environment that makes an SDK serve this server. */
   env(): Record<string, string>;

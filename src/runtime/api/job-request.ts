@@ -12,12 +12,12 @@ import { checkWebhookUrl, type Guard } from "../core/url-guard.ts";
 import type { RunRequest } from "../service/jobs.ts";
 import type { Call } from "./request.ts";
 
-/** Members that the daemon sets itself, or that break the SDK's job tracker (wire 1.4). */
+/** Members that the daemon sets itself, or that break the SDK's job tracker. */
 const OURS: ReadonlySet<string> = new Set(["id", "input", "self"]);
 const IDENTIFIER = /^[A-Za-z_][A-Za-z0-9_]*$/;
 const IDEMPOTENCY_KEY = /^[\x20-\x7e]{1,255}$/;
 
-/** Reads the body of /run and /runsync: the members' raw text, judged but not rebuilt (design D4). */
+/** Reads the body of /run and /runsync: the members' raw text, judged but not rebuilt. */
 export function readRunRequest(
   call: Call<unknown>,
   operation: RunRequest["operation"],

@@ -28,7 +28,7 @@ export type JobRoutesOptions = {
   readonly closing: AbortSignal;
 };
 
-/** How long a /stream without `wait` is held: below the 10 s of the clients that give up first (wire 1.8). */
+/** How long a /stream without `wait` is held: below the 10 s of the clients that give up first. */
 const STREAM_HOLD_MS = 5_000;
 /** Jobs in one answer of /requests. */
 const MAX_REQUESTS = 100;

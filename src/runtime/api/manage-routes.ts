@@ -77,7 +77,7 @@ export function createManageRoutes(
         crash.failures > 0 && crash.lastReason !== null
           ? {
               degraded: crash.degraded,
-              reason: `${crash.failures} workers in a row failed: ${crash.lastReason}`,
+              reason: `workers fail, ${crash.failures} in a row; the last: ${crash.lastReason}`,
             }
           : null,
     });

@@ -12,7 +12,7 @@ import type { TaggedLine } from "../service/logs.ts";
 
 type Member = readonly [string, string];
 
-/** A job as RunPod's clients read it (wire 1.5). */
+/** A job as RunPod's clients read it. */
 export function jobBody(
   view: JobView,
   options: { readonly withInput: boolean } = { withInput: false },
@@ -20,7 +20,7 @@ export function jobBody(
   return spliceObject(jobMembers(view, options.withInput || view.job.state === "IN_PROGRESS"));
 }
 
-/** The body of a webhook: the job's, always with its input, and the address it goes to (wire 1.7). */
+/** The body of a webhook: the job's, always with its input, and the address it goes to. */
 export function webhookBody(view: JobView): string {
   return spliceObject([...jobMembers(view, true), ["webhook", jsonString(view.job.webhookUrl ?? "")]]);
 }
@@ -58,7 +58,7 @@ export function jobTicket(id: string, status: string): string {
   return `{"id":${jsonString(id)},"status":${jsonString(status)}}`;
 }
 
-/** /stream: a final state only in the reply that carries the last chunks (wire 1.8). */
+/** /stream: a final state only in the reply that carries the last chunks. */
 export function streamBody(page: ChunkPage): string {
   const chunks = page.chunksJson.map((chunk) => `{"output":${chunk}}`);
   const status = page.more ? "IN_PROGRESS" : page.state;
@@ -68,7 +68,7 @@ export function streamBody(page: ChunkPage): string {
   ]);
 }
 
-/** A delivery as the handler gets it: id and input, and what else the client sent (wire 2.4). */
+/** A delivery as the handler gets it: id and input, and what else the client sent. */
 export function jobForWorker({ job, payload }: Delivery, extras: ReadonlyMap<string, string>): string {
   return spliceObject([["id", jsonString(job.id)], ["input", payload.inputJson], ...extras]);
 }
@@ -212,7 +212,7 @@ function withHardware(
   };
 }
 
-/** Endpoint states are derived, each with a reason (design 4.2). */
+/** Endpoint states are derived, each with a reason. */
 function endpointState(endpoint: Endpoint, facts: EndpointFacts): Pick<EndpointBody, "state" | "reason"> {
   const { workers, counts } = facts;
   const up = workers.idle + workers.running + workers.initializing;

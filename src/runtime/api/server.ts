@@ -68,7 +68,7 @@ export type ClientServerOptions<Principal> = ServerOptions & {
 
 export type WorkerServerOptions<Principal> = ServerOptions & {
   readonly handlers: WorkerHandlers<Principal>;
-  /** Answers a post whose body is over the limit, unread: a refusal would lose the job (wire 2.5). */
+  /** Answers a post whose body is over the limit, unread: a refusal would lose the job. */
   readonly oversize?: Handler<Principal>;
   /** Throws unless the header holds the key of just this worker. */
   authenticateWorker(authorization: string | undefined, endpoint: string, worker: string): Principal;

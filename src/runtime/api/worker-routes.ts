@@ -20,7 +20,7 @@ export type WorkerRoutesOptions = {
 
 /** Jobs that one take may ask for. */
 const MAX_BATCH = 1_000;
-/** Characters of a worker's own reason that are kept (wire 2.7). */
+/** Characters of a worker's own reason that are kept. */
 const MAX_REASON_LENGTH = 256;
 /** Headers of the fast path that first-party workers speak (docs/adr: the fast path). */
 const FAST_HEADER = "X-Rpx-Fast";
@@ -35,7 +35,7 @@ export type WorkerRoutes = {
   readonly oversize: Handler<WorkerPrincipal>;
 };
 
-/** RunPod's worker protocol (wire 2). Nothing that a worker posts is refused when it can be kept. */
+/** RunPod's worker protocol. Nothing that a worker posts is refused when it can be kept. */
 export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
   const { workers, deliveries, stops, log } = options;
 
@@ -59,7 +59,7 @@ export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
     return jobsAnswer(call, taken, asList || max > 1);
   }
 
-  /** More jobs than asked for are handed out only where the endpoint says so (design D19). */
+  /** More jobs than asked for are handed out only where the endpoint says so. */
   function prefetchOf(endpointId: EndpointId): number {
     return options.endpoint(endpointId)?.settings.workers.prefetch ?? 1;
   }
@@ -106,7 +106,7 @@ export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
     };
   }
 
-  /** The reply is ignored; an unhealthy ping is the worker's last word before it exits (wire 2.7). */
+  /** The reply is ignored; an unhealthy ping is the worker's last word before it exits. */
   async function ping(call: Call<WorkerPrincipal>): Promise<Answer> {
     const { workerId } = call.principal;
     if (call.query.get("status") === "unhealthy") {
@@ -148,7 +148,7 @@ function extrasOf({ payload }: Delivery): ReadonlyMap<string, string> {
   return read.ok ? read.members : new Map();
 }
 
-/** Whose write it is: the path's ids alone; the SDK's X-Request-ID names other jobs (wire 2.3). */
+/** Whose write it is: the path's ids alone; the SDK's X-Request-ID names other jobs. */
 function leaseOf(call: Call<WorkerPrincipal>): LeaseRef {
   const attempt = Number(call.headers[ATTEMPT_HEADER]);
   return {

@@ -7,7 +7,7 @@ export type Waiter = { readonly endpointId: EndpointId; readonly wants: number }
 export type Match<W extends Waiter> = { readonly waiter: W; readonly count: number };
 
 /**
- * Matches waiting workers with waiting jobs, synchronously (design D20). It knows exactly how many jobs are ready on
+ * Matches waiting workers with waiting jobs, synchronously. It knows exactly how many jobs are ready on
  * each endpoint, from the journal, and how many of those are promised to claims under way. So no job is promised twice
  * and no wake-up is lost between a reservation and its claim.
  */

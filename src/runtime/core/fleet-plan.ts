@@ -37,7 +37,7 @@ export type FleetAction =
   /** Take a failed worker out of view. */
   | { readonly kind: "clear"; readonly workerId: WorkerId };
 
-/** Without a sign of life for this long a worker is taken for dead: six heartbeats (reliability 3.3). */
+/** Without a sign of life for this long a worker is taken for dead: six heartbeats. */
 export const LEASE_MS = 60_000;
 /** From SIGTERM to SIGKILL for a worker without jobs. */
 export const STOP_GRACE_MS = 5_000;
@@ -80,7 +80,7 @@ function judge(worker: FleetWorker, facts: FleetFacts, nowMs: number): FleetActi
   if (state === "ready" && nowMs - worker.lastSeenMs > LEASE_MS) {
     return [condemn(workerId, `no sign of life for ${LEASE_MS / 1_000} s`)];
   }
-  // Its heartbeat may come from another process: a worker without jobs that asks for none is stuck (finding 7). One that
+  // Its heartbeat may come from another process: a worker without jobs that asks for none is stuck. One that
   // has just ended a long job had no reason to ask before: its time counts from then.
   const freeSinceMs = Math.max(worker.lastTakeMs, worker.idleSinceMs ?? nowMs);
   if (state === "ready" && worker.leases === 0 && nowMs - freeSinceMs > LEASE_MS) {

@@ -3,7 +3,7 @@ import { readObject, repairNonFinite } from "../../text/json-text.ts";
 /** Deepest nesting that a result may have. */
 export const MAX_RESULT_DEPTH = 1_000;
 
-/** What a post to job-done says, judged by its body alone (wire 2.5, 2.6). */
+/** What a post to job-done says, judged by its body alone. */
 export type Report =
   | { readonly kind: "progress"; readonly outputJson: string }
   | { readonly kind: "output"; readonly outputJson: string | null; readonly refresh: boolean }

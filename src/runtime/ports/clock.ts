@@ -1,4 +1,4 @@
-/** The daemon's time. Injected, so that a simulation runs the same code on virtual time (design D10). */
+/** The daemon's time. Injected, so that a simulation runs the same code on virtual time. */
 export type Clock = {
   /**
    * Milliseconds of the daemon's own time: starts at max(wall clock, newest stored time), then monotonic. It follows

@@ -1,4 +1,4 @@
-/** The daemon's source of chance. Injected, so that a simulation replays from a seed (design D10). */
+/** The daemon's source of chance. Injected, so that a simulation replays from a seed. */
 export type Random = {
   /** A random UUID, version 4. */
   uuid(): string;

@@ -22,7 +22,7 @@ import type {
 
 /**
  * The durable state. Methods that change something are whole transitions: each commits on its own or in one
- * transaction with others of the same turn of the event loop (group commit, design D3), and resolves after the commit.
+ * transaction with others of the same turn of the event loop (group commit), and resolves after the commit.
  * No connection or transaction type leaks out. Every change writes its journal row in the same transaction.
  */
 export type Store = {
@@ -130,7 +130,7 @@ export type JobStore = {
   /**
    * Leases up to `max` jobs in queue order to a worker; the first `startable` of them start at once, the others are
    * prefetched. Jobs whose time to live is over are passed by; a worker that is not ready gets none, judged in
-   * the same transaction (F-42). Committed without a sync (design D3).
+   * the same transaction (F-42). Committed without a sync.
    */
   take(
     options: { endpointId: EndpointId; workerId: WorkerId; max: number; startable: number },

@@ -12,7 +12,7 @@ export type WorkerStart = {
   readonly workerId: WorkerId;
   readonly endpointId: EndpointId;
   readonly built: BuiltRelease;
-  /** The protocol's variables (wire.md 2.1) and the endpoint's own. */
+  /** The protocol's variables and the endpoint's own. */
   readonly env: Readonly<Record<string, string>>;
 };
 

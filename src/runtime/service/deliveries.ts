@@ -7,7 +7,7 @@ import type { Random } from "../ports/random.ts";
 import type { Applied, Delivery, LeaseRef, Store } from "../ports/store.ts";
 import type { Events } from "./events.ts";
 
-/** How long a take is held: below the 30 s after which some SDKs give up (wire 2.4). */
+/** How long a take is held: below the 30 s after which some SDKs give up. */
 export const TAKE_HOLD_MS = 22_000;
 /** A delivery may be on its way to the worker for this long while the worker's idle take is on its way to us. */
 const CROSSING_MS = 1_000;
@@ -178,7 +178,7 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
   }
 
   /**
-   * A take that says "no job in progress" proves that the worker's leases are without a result (finding 6), if it was said after they
+   * A take that says "no job in progress" proves that the worker's leases are without a result, if it was said after they
    * were delivered. A request may have waited long for a daemon, so only what follows an answer of ours is sure: in doubt the take is
    * answered with nothing, and the worker says afresh.
    */
@@ -239,7 +239,7 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     return { applied, ended: true, refresh: result.refresh };
   }
 
-  /** Backoff of opt-in retries: 15 + n^4 + rand(30)(n+1) seconds (reliability 3.5). */
+  /** Backoff of opt-in retries: 15 + n^4 + rand(30)(n+1) seconds. */
   function retryDelayMs(jobId: JobId): number {
     const attempt = store.jobs.find(jobId)?.attempts ?? 1;
     return Math.round(1_000 * (15 + (attempt - 1) ** 4 + 30 * random.fraction() * attempt));

@@ -64,7 +64,7 @@ export type JobsOptions = {
 /** RunPod's job ids end in a region; ours is this machine. */
 const ID_SUFFIX = "-u1";
 const PURGE_BATCH = 500;
-/** A /runsync result is kept this long when the caller gave `wait` (wire 8, question 10). */
+/** A /runsync result is kept this long when the caller gave `wait`. */
 const SYNC_WAITED_RETENTION_MS = 300_000;
 /** Text of chunks in one /stream reply. */
 const STREAM_PAGE_BYTES = 8_000_000;

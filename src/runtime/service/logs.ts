@@ -111,7 +111,7 @@ function onlyJob(spans: readonly Span[], tsMs: number): JobId | null {
   return held.length === 1 ? (held[0]?.jobId ?? null) : null;
 }
 
-/** The SDK's own log lines: one JSON object with requestId, message and level (wire 3). */
+/** The SDK's own log lines: one JSON object with requestId, message and level. */
 function parseSdkLine(line: string): { requestId: JobId | null; message: string; level: string } | null {
   if (!line.startsWith('{"requestId"')) return null;
   try {

@@ -42,7 +42,7 @@ const MAX_SCANNED = 100;
 
 const OFF: Entry = { ok: true, headers: {}, leave: () => undefined };
 
-/** RunPod's rate limits per key, endpoint and operation (design D17: off on loopback). */
+/** RunPod's rate limits per key, endpoint and operation: off on loopback. */
 export function createRateLimits({
   clock,
   enabled,

@@ -224,7 +224,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     await store.fleet.moveWorker(workerId, { to: "draining", reason }, clock.nowMs());
   }
 
-  /** Drained and without jobs: its polls are answered first, so that the signal finds it between two of them (finding 10). */
+  /** Drained and without jobs: its polls are answered first, so that the signal finds it between two of them. */
   async function stopWorker(workerId: WorkerId): Promise<void> {
     if (activity.leases(workerId) > 0) return;
     stopAskedAtMs.set(workerId, clock.nowMs());
@@ -298,7 +298,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     crashes.set(worker.endpointId, { ...state, lastReason: reason });
   }
 
-  /** Rows without a process ended with the process that owned them: their jobs go back uncounted (design D6). */
+  /** Rows without a process ended with the process that owned them: their jobs go back uncounted. */
   async function adopt(): Promise<void> {
     const present = await pool.list();
     const running = new Map(

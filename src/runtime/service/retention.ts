@@ -14,12 +14,12 @@ export type RetentionOptions = {
 };
 
 const HOUR_MS = 3_600_000;
-/** Journal and job metadata, and logs of gone workers (design D11). */
+/** Journal and job metadata, and logs of gone workers. */
 const METADATA_MS = 7 * 24 * HOUR_MS;
 const METADATA_BYTES = 2_000_000_000;
 const LOGS_MS = 7 * 24 * HOUR_MS;
 const LOGS_BYTES = 1_000_000_000;
-/** Rows deleted in one transaction: small, so that nothing waits behind it (reliability 3.7). */
+/** Rows deleted in one transaction: small, so that nothing waits behind it. */
 const BATCH = 500;
 const MAX_PAUSE_MS = 10_000;
 const MIN_PAUSE_MS = 20;

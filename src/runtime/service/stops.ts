@@ -15,7 +15,7 @@ const LISTENS_MS = 5_000;
  */
 const SAY_AGAIN_MS = [300, 1_000, 2_000, 3_000] as const;
 
-/** Stopping single jobs on workers that go on (wire 2.8). */
+/** Stopping single jobs on workers that go on. */
 export type Stops = {
   /** Holds until jobs of this worker are to be stopped. */
   poll(workerId: WorkerId, signal: AbortSignal): Promise<readonly JobId[]>;

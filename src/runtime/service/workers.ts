@@ -19,7 +19,7 @@ export type Workers = {
   mayTake(workerId: WorkerId): boolean;
   /** The worker asked to be replaced: it gets no more work. */
   retire(workerId: WorkerId, reason: string): Promise<void>;
-  /** A fitness check failed: the worker's last word before it exits (wire 2.7). */
+  /** A fitness check failed: the worker's last word before it exits. */
   reportUnfit(workerId: WorkerId, reason: string): void;
   /** What the worker said when it reported itself unfit, or null. */
   unfitReason(workerId: WorkerId): string | null;

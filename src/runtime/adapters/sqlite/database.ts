@@ -9,7 +9,7 @@ import {
   refuseNewer,
 } from "../sql-migrate.ts";
 
-/** The first version without the WAL-reset corruption bug (reliability finding 3). */
+/** The first version without the WAL-reset corruption bug. */
 const OLDEST_SQLITE = [3, 51, 3] as const;
 const WAL_LIMIT_BYTES = 64 * 1024 * 1024;
 /** How long a lock of another process is waited for. */

@@ -10,7 +10,7 @@ export type OperationKind =
   | "synced"
   /** Synced, and tried again until there is room: results of running jobs are never refused (F-07). */
   | "essential"
-  /** Written to the log, not synced: claims, chunks, progress (design D3). Refused on a full disk. */
+  /** Written to the log, not synced: claims, chunks, progress. Refused on a full disk. */
   | "unsynced";
 
 /** Pause between tries while the disk is full. */
@@ -37,7 +37,7 @@ export type GroupCommitOptions = {
   readonly announce: (events: readonly JournalEvent[]) => void;
   /** Frees space on a full disk for an essential operation; false when there is nothing left to free. */
   readonly makeRoom: () => boolean;
-  /** A COMMIT failed: its outcome is unknown, so nothing may be answered any more (finding 4, F-11). */
+  /** A COMMIT failed: its outcome is unknown, so nothing may be answered any more (F-11). */
   readonly fatal: (error: unknown) => void;
   /** A switch that only bench/ sets: what a synced transaction runs with. */
   readonly durable: Synchronous;

@@ -27,7 +27,7 @@ const MACHINE: TimeSource = {
 };
 
 /**
- * The machine's clock as the daemon's own time (design D10): starts at max(wall, newest stored time), then advances with
+ * The machine's clock as the daemon's own time: starts at max(wall, newest stored time), then advances with
  * the monotonic clock and follows the wall clock slowly, never backwards (F-24). Time in which the machine slept is not
  * time of the daemon's.
  */
