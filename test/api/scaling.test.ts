@@ -196,7 +196,7 @@ describe("failing starts (F-13, F-34)", () => {
   });
 
   it.each([
-    ["reports itself unfit and exits with code 1 (2.9)", "unfit"],
+    ["reports itself unfit and exits with code 1", "unfit"],
     ["never asks for a job within its start timeout", "silent"],
     ["cannot be started at all", "unstartable"],
   ])("back off too when the worker %s", async (_what, kind) => {

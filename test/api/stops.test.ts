@@ -47,7 +47,7 @@ describe("job-stop", () => {
     expect((await jobBody(id)).status).toBe("CANCELLED");
   });
 
-  it("names a job whose execution time is used up: FAILED, timed out after N retries (3)", async () => {
+  it("names a job whose execution time is used up: FAILED, timed out after N retries", async () => {
     const poll = worker.stopPoll();
     await daemon.until("it is held", () => daemon.clock.sleeps(STOP_HOLD_MS) === 1);
     const id = await taken({ input: 1, policy: { executionTimeout: 5_000 } });

@@ -154,7 +154,7 @@ describe("webhooks", () => {
     expect(hooks.map(({ headers }) => headers["webhook-id"])).toEqual([`msg_${id}_1`, `msg_${id}_2`]);
   });
 
-  it("take webhookV2 where webhook is absent (13)", async () => {
+  it("take webhookV2 where webhook is absent", async () => {
     await ended({ input: 1, webhook: undefined, webhookV2: receiver.url }, { output: 1 });
     expect(await received(1)).toHaveLength(1);
   });

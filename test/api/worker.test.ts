@@ -30,7 +30,7 @@ async function taken(body?: unknown): Promise<string> {
   return id;
 }
 
-describe("environment (2.2)", () => {
+describe("environment", () => {
   it("has URLs with a query and with /job-take/ and the SDK's placeholders (rule 4)", () => {
     const env = daemon.pool.started[0]?.env ?? {};
     for (const name of ["GET_JOB", "POST_OUTPUT", "POST_STREAM", "PING"])
