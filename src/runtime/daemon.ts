@@ -145,6 +145,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     clock,
     guard,
     log,
+    secrets: (endpointId) => signingSecrets(endpoints.byId(endpointId)),
     present: (jobId, generation) => {
       const view = store.jobs.view(jobId);
       return view?.job.generation === generation && "end" in view.job ? webhookBody(view) : null;
@@ -355,6 +356,12 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       await close();
     },
   };
+}
+
+/** What signs an endpoint's webhooks: a secret in the form of Standard Webhooks, given in its settings. */
+function signingSecrets(endpoint: Endpoint | null): readonly string[] {
+  const secret = endpoint?.settings.webhookSecret;
+  return secret?.startsWith("whsec_") ? [secret] : [];
 }
 
 function runningOnly<J extends { state: string }>(job: J): Extract<J, { state: "IN_PROGRESS" }>[] {

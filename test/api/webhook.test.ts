@@ -1,3 +1,4 @@
+import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type IncomingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -203,5 +204,28 @@ describe("webhooks", () => {
     expect(JSON.parse((await received(1))[0]?.body ?? "")).toMatchObject({ input: "quick" });
     silent.closeAllConnections();
     silent.close();
+  });
+});
+
+describe("webhook signatures (T-16)", () => {
+  it("are HMAC-SHA256 over id, time and body with the endpoint's secret, which no answer shows", async () => {
+    const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
+    const changed = await daemon.call("PATCH", `/api/endpoints/${endpoint}`, {
+      body: { config: { webhook: { secret } } },
+    });
+    expect(changed.status, changed.text).toBe(200);
+    expect(changed.text).not.toContain(secret);
+    await ended({ input: {} }, { output: 1 });
+    const [hook] = await received(1);
+    const {
+      "webhook-id": id,
+      "webhook-timestamp": timestamp,
+      "webhook-signature": signature,
+    } = hook?.headers ?? {};
+    const digest = createHmac("sha256", Buffer.alloc(32, 7))
+      .update(`${id}.${timestamp}.${hook?.body}`)
+      .digest("base64");
+    expect(signature).toBe(`v1,${digest}`);
+    await settled();
   });
 });

@@ -63,11 +63,26 @@ export function resolveSettings(
     scale: resolveScale(config.scale ?? {}, previous.scale),
     limits: resolveLimits(config.limits ?? {}, previous.limits),
     retention: resolveRetention(config.retention ?? {}, previous.retention),
-    webhookSecret: config.webhook?.secret ?? previous.webhookSecret,
+    webhookSecret: resolveSecret(config.webhook?.secret, previous.webhookSecret),
   };
   const { min, max } = settings.workers;
   if (min > max) refuse("workers.min", `at most workers.max, which is ${max}`, min);
   return settings;
+}
+
+const SIGNING_SECRET = /^whsec_[A-Za-z0-9+/]{32,}={0,2}$/;
+
+/** A signing secret as Standard Webhooks writes it, or the name of one. What was shown redacted changes nothing. */
+function resolveSecret(secret: string | undefined, previous: string | null): string | null {
+  if (secret === undefined || secret === "whsec_[redacted]") return previous;
+  if (secret.startsWith("secret:") || SIGNING_SECRET.test(secret)) return secret;
+  throw new RpxError(
+    "usage",
+    "webhook.secret must be whsec_ and at least 24 bytes in base64, or secret:NAME",
+    {
+      hint: 'make one with: echo "whsec_$(openssl rand -base64 32)"',
+    },
+  );
 }
 
 /** The same settings under their rpx.toml names, durations as their shortest exact text ("5s", "10m", "90s"). */
@@ -97,8 +112,13 @@ export function presentConfig(
       failed: durationText(retention.failedMs),
     },
     ...(Object.keys(env).length === 0 ? {} : { env: { ...env } }),
-    ...(webhookSecret === null ? {} : { webhook: { secret: webhookSecret } }),
+    ...(webhookSecret === null ? {} : { webhook: { secret: shownSecret(webhookSecret) } }),
   };
+}
+
+/** The name of a secret is shown, a secret itself never is. */
+function shownSecret(secret: string): string {
+  return secret.startsWith("whsec_") ? "whsec_[redacted]" : secret;
 }
 
 /** A duration in whole ms as one number and one unit, the largest that is exact; days from two on ("24h", "2d"). */
