@@ -16,7 +16,7 @@ import { createProcessBuilder } from "./adapters/process/builder.ts";
 import { connectSupervisor, type SupervisorChannel } from "./adapters/process/supervisor-channel.ts";
 import { createProcessPool } from "./adapters/process/worker-pool.ts";
 import { openDatabase } from "./adapters/sqlite/database.ts";
-import { createSqliteStore } from "./adapters/sqlite/store.ts";
+import { createSqliteStore, newestTimeMs } from "./adapters/sqlite/store.ts";
 import { createSystemClock } from "./adapters/system/clock.ts";
 import { createSystemRandom } from "./adapters/system/random.ts";
 import { createWebhookNet } from "./adapters/webhook/webhook-net.ts";
@@ -78,8 +78,7 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
   const databasePath = join(config.dataDir, "rpx.db");
   const ballast = createBallast({ dataDir: config.dataDir, bytes: BALLAST_BYTES });
   const db = openDatabase(databasePath);
-  const newest = db.prepare("SELECT max(at_ms) AS at FROM journal").get();
-  const clock = createSystemClock({ newestStoredMs: Number(newest?.at ?? 0) });
+  const clock = createSystemClock({ newestStoredMs: newestTimeMs(db) });
   const makeRoom = () => ballast.release() > 0;
   const store = createSqliteStore({
     db,

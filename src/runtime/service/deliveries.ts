@@ -51,8 +51,6 @@ export type Deliveries = {
   reportOversize(lease: LeaseRef): Promise<Applied>;
   /** Records a chunk; a stream over its limit fails the job. */
   chunk(lease: LeaseRef, body: string, part: number | null): Promise<Applied>;
-  /** Open polls, for tests and metrics. */
-  openTakes(endpointId: EndpointId): number;
 };
 
 export type DeliveriesOptions = {
@@ -294,6 +292,5 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     report,
     reportOversize,
     chunk,
-    openTakes: (endpointId) => dispatch.waiters(endpointId).length,
   };
 }

@@ -22,6 +22,12 @@ export type SqliteStoreOptions = {
   readonly durable?: Synchronous;
 };
 
+/** Newest time in the journal, in ms; 0 when it is empty. By the primary key: a start never scans. */
+export function newestTimeMs(db: DatabaseSync): number {
+  const row = db.prepare("SELECT at_ms AS at FROM journal ORDER BY seq DESC LIMIT 1").get();
+  return Number(row?.at ?? 0);
+}
+
 /** The durable state in one SQLite database. */
 export function createSqliteStore({
   db,
@@ -51,16 +57,13 @@ export function createSqliteStore({
       if (events.length > 0) for (const listener of [...listeners]) listener(events);
     },
   });
-  const newestTime = db.prepare(
-    "SELECT max(at_ms) AS at FROM journal WHERE seq = (SELECT max(seq) FROM journal)",
-  );
   return {
     jobs: createJobStore({ db, commit, journal, counts }),
     fleet: createFleetStore({ db, commit, journal }),
     journal: createJournalStore(db, commit),
     outbox: createOutboxStore({ db, commit, journal }),
     keys: createKeyStore({ db, commit, journal }),
-    newestTimeMs: () => Number(newestTime.get()?.at ?? 0),
+    newestTimeMs: () => newestTimeMs(db),
     onCommit: (listener) => {
       listeners.add(listener);
       return () => listeners.delete(listener);
