@@ -20,7 +20,7 @@ import { errorBodySchema } from "../../src/contract/schemas/daemon.ts";
 import type { HttpHost } from "../../src/runtime/api/http-host.ts";
 import { streamBody } from "../../src/runtime/api/raw-body.ts";
 import type { Answer } from "../../src/runtime/api/reply.ts";
-import { type Call, readKey } from "../../src/runtime/api/request.ts";
+import type { Call } from "../../src/runtime/api/request.ts";
 import {
   type ClientHandlers,
   type ClientServerOptions,
@@ -30,6 +30,7 @@ import {
   type WorkerHandlers,
   type WorkerServerOptions,
 } from "../../src/runtime/api/server.ts";
+import { parseAuthorization } from "../../src/runtime/service/keys.ts";
 import { exchangeRaw, type Listener, listenFor, openRaw, statuses } from "../support/raw-http.ts";
 
 const CLIENT_ROUTES: Readonly<Record<string, Route>> = { ...JOB_ROUTES, ...API_ROUTES };
@@ -89,8 +90,8 @@ async function serveClients(
   const host = await createClientServer<Scope>({
     handlers: namedHandlers(Object.keys(CLIENT_ROUTES), handlers),
     authenticate: (authorization) => {
-      const key = readKey(authorization);
-      if (key === undefined || !SCOPES.includes(key)) throw new RpxError("unauthorized", "no valid key");
+      const key = parseAuthorization(authorization);
+      if (key === null || !SCOPES.includes(key)) throw new RpxError("unauthorized", "no valid key");
       return key;
     },
     allows: (scope, access) => SCOPES.indexOf(scope) >= SCOPES.indexOf(access),
@@ -112,7 +113,7 @@ async function serveWorkers(
   const host = await createWorkerServer<string>({
     handlers: namedHandlers(Object.keys(WORKER_ROUTES), handlers),
     authenticateWorker: (authorization, endpoint, worker) => {
-      if (readKey(authorization) === `key-${endpoint}-${worker}`) return worker;
+      if (parseAuthorization(authorization) === `key-${endpoint}-${worker}`) return worker;
       throw new RpxError("unauthorized", "not the key of this worker");
     },
     version: VERSION,

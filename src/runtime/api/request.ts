@@ -79,15 +79,3 @@ function readText(bytes: Buffer): string {
   if (isUtf8(bytes)) return bytes.toString("utf8");
   throw new RpxError("bad_request", "the body is not UTF-8", { hint: "Send JSON encoded as UTF-8." });
 }
-
-/**
- * The key in an Authorization header: `Bearer <key>` with the scheme in any case, or the key alone as RunPod's workers send it.
- * Undefined when there is none.
- */
-export function readKey(authorization: string | undefined): string | undefined {
-  const text = authorization?.trim() ?? "";
-  const space = text.indexOf(" ");
-  const key =
-    space < 0 ? text : text.slice(0, space).toLowerCase() === "bearer" ? text.slice(space + 1).trim() : "";
-  return key === "" || key.includes(" ") ? undefined : key;
-}
