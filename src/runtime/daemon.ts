@@ -6,7 +6,12 @@ import type { HttpHost } from "./api/http-host.ts";
 import { createJobRoutes } from "./api/job-routes.ts";
 import { type Bundles, createManageRoutes } from "./api/manage-routes.ts";
 import { webhookBody } from "./api/present.ts";
-import { createClientServer, createWorkerServer } from "./api/server.ts";
+import {
+  type ClientServerOptions,
+  createClientServer,
+  createWorkerServer,
+  type WorkerServerOptions,
+} from "./api/server.ts";
 import { createWorkerRoutes } from "./api/worker-routes.ts";
 import type { DaemonConfig } from "./config.ts";
 import { createActivity } from "./core/activity.ts";
@@ -34,7 +39,7 @@ import { createRetention } from "./service/retention.ts";
 import { createStops, type Stops } from "./service/stops.ts";
 import { createWebhooks } from "./service/webhooks.ts";
 import { createWhy } from "./service/why.ts";
-import { createWorkers } from "./service/workers.ts";
+import { createWorkers, type WorkerPrincipal } from "./service/workers.ts";
 
 /** Everything that touches the world. main.ts, tests and the simulator each bring their own. */
 export type Adapters = {
@@ -46,6 +51,8 @@ export type Adapters = {
   readonly logStore: LogStore;
   readonly webhookNet: WebhookNet;
   readonly sockets: SocketHost;
+  /** What serves the two listeners. Node's HTTP unless given: a simulation calls the handlers itself. */
+  readonly servers?: Servers;
   readonly bundles: Bundles;
   readonly disk: Disk;
   readonly host: { readonly cpuCount: number; readonly memoryGiB: number };
@@ -54,6 +61,11 @@ export type Adapters = {
   readonly version: string;
   /** What a user ends to end all of it: the supervisor. */
   readonly pid: number;
+};
+
+export type Servers = {
+  client(options: ClientServerOptions<Principal>): Promise<HttpHost>;
+  worker(options: WorkerServerOptions<WorkerPrincipal>): Promise<HttpHost>;
 };
 
 export type Disk = {
@@ -81,10 +93,11 @@ const DISK_CHECK_MS = 1_000;
 /** Replies in flight at a hand-over or stop get this long. */
 const REPLIES_MS = 10_000;
 const LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "::1"];
+const HTTP_SERVERS: Servers = { client: createClientServer, worker: createWorkerServer };
 
 /** The whole daemon over its adapters: services, HTTP, loops. Nothing runs before `start`. */
 export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
-  const { store, clock, random, pool, log } = adapters;
+  const { store, clock, random, pool, log, servers: make = HTTP_SERVERS } = adapters;
   const startedAtMs = clock.nowMs();
   const closing = new AbortController();
   let draining = false;
@@ -110,6 +123,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     random,
     events,
     maxStreamBytes: config.maxStreamBytes,
+    retire: workers.retire,
     log,
   });
   const reconciler: Reconciler = createReconciler({
@@ -231,7 +245,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     const urlOf = (endpoint: Endpoint) => `${clientUrl()}/v2/${endpoint.id}`;
     const isolation = pool.isolation;
     const shared = { store, endpoints, activity, keys, events, clock };
-    const client = await createClientServer<Principal>({
+    const client = await make.client({
       version: adapters.version,
       log,
       clock,
@@ -270,7 +284,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
         }),
       },
     });
-    const worker = await createWorkerServer({
+    const worker = await make.worker({
       version: adapters.version,
       log,
       clock,

@@ -1228,7 +1228,9 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
       expect(await store.fleet.updateEndpoint(E, { name: F }, T0)).toBe("name_taken");
       expect(await store.fleet.updateEndpoint("nothing" as typeof E, {}, T0)).toBe("missing");
       const settings = { ...first.settings, workers: { ...first.settings.workers, max: 9 } };
-      expect(await store.fleet.updateEndpoint(E, { name: "hello", settings }, T0)).toBe("updated");
+      expect(await store.fleet.updateEndpoint(E, { name: "hello", settings: () => settings }, T0)).toBe(
+        "updated",
+      );
       expect(store.fleet.endpoints()[0]).toEqual({ ...first, settings });
       expect(await store.fleet.updateEndpoint(E, { name: "bye", release: release(E, 2) }, T0)).toBe(
         "updated",
@@ -1244,6 +1246,40 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
         "release.live",
         "endpoint.update",
       ]);
+    });
+
+    test("of two changes of settings at once neither undoes the other", async () => {
+      const first = endpoint(E);
+      await store.fleet.createEndpoint(first, release(E), T0);
+      type Change = Partial<typeof first.settings.workers>;
+      const change = (workers: Change) =>
+        store.fleet.updateEndpoint(
+          E,
+          { settings: (present) => ({ ...present, workers: { ...present.workers, ...workers } }) },
+          T0,
+        );
+      expect(await Promise.all([change({ max: 7 }), change({ min: 1 })])).toEqual(["updated", "updated"]);
+      expect(store.fleet.endpoints()[0]?.settings.workers).toMatchObject({ min: 1, max: 7 });
+    });
+
+    test("a change of settings that is refused changes nothing, and is told why", async () => {
+      const first = endpoint(E);
+      await store.fleet.createEndpoint(first, release(E), T0);
+      const refuse = () => {
+        throw new Error("min is above max");
+      };
+      const change = { name: "other", settings: refuse, release: release(E, 2) };
+      await expect(store.fleet.updateEndpoint(E, change, T0)).rejects.toThrow("min is above max");
+      expect(store.fleet.endpoints()[0]).toEqual(first);
+      expect(store.fleet.release(E, 2)).toBeNull();
+    });
+
+    test("of two releases made of the same live one the second is outdated, and changes nothing", async () => {
+      const first = endpoint(E, { name: "hello" });
+      await store.fleet.createEndpoint(first, release(E), T0);
+      const deploy = (name: string) => store.fleet.updateEndpoint(E, { name, release: release(E, 2) }, T0);
+      expect(await Promise.all([deploy("one"), deploy("two")])).toEqual(["updated", "outdated"]);
+      expect(store.fleet.endpoints()[0]).toMatchObject({ name: "one", liveRelease: 2 });
     });
 
     test("a deleted endpoint and its releases are gone, once", async () => {

@@ -72,8 +72,7 @@ export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
 
   async function done(call: Call<WorkerPrincipal>): Promise<Answer> {
     const { workerId } = call.principal;
-    const { applied, refresh } = await deliveries.report(leaseOf(call), call.bytes.toString("utf8"));
-    if (refresh) await workers.retire(workerId, "its handler asked for a fresh worker");
+    const { applied } = await deliveries.report(leaseOf(call), call.bytes.toString("utf8"));
     const wanted = Number(call.headers[TAKE_HEADER] ?? 0);
     if (wanted > 0 && isFirstParty(call) && workers.mayTake(workerId)) {
       const max = Math.min(Math.max(wanted, prefetchOf(call.principal.endpointId)), MAX_BATCH);

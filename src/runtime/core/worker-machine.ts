@@ -12,7 +12,7 @@ export const WORKER_TABLE = {
   /** Held still in memory; thawed before it gets work. */
   parked: ["ready", "draining", "failed", "gone"],
   /** Gets no more work; ends when its jobs have. */
-  draining: ["failed", "gone"],
+  draining: ["gone"],
   /** Ended badly; kept in view until its retry begins. */
   failed: ["gone"],
   gone: [],

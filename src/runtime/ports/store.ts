@@ -206,12 +206,16 @@ export type FleetStore = {
     release: Release,
     nowMs: number,
   ): Promise<"created" | "name_taken" | "id_taken">;
-  /** Changes settings and, with a release, what workers are made of. */
+  /**
+   * Changes settings and, with a release, what workers are made of. `settings` gets those in force, so that of two changes at once
+   * neither undoes the other; what it throws is the outcome. `outdated`: the release does not follow the live one, because another
+   * went live since it was made.
+   */
   updateEndpoint(
     id: EndpointId,
-    change: { name?: string; settings?: EndpointSettings; release?: Release },
+    change: { name?: string; settings?: (present: EndpointSettings) => EndpointSettings; release?: Release },
     nowMs: number,
-  ): Promise<"updated" | "missing" | "name_taken">;
+  ): Promise<"updated" | "missing" | "name_taken" | "outdated">;
   /** Forgets the endpoint; its jobs were cancelled before. */
   deleteEndpoint(id: EndpointId, nowMs: number): Promise<boolean>;
   setDesired(id: EndpointId, desired: Desired, nowMs: number): Promise<void>;

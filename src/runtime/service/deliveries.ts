@@ -42,11 +42,8 @@ export type Deliveries = {
   release(workerId: WorkerId): void;
   /** This daemon hands over or stops: held takes are answered with nothing, and none is held any more. */
   close(): void;
-  /** Records what a worker posted to job-done. `refresh`: the worker asks to be replaced. */
-  report(
-    lease: LeaseRef,
-    body: string,
-  ): Promise<{ readonly applied: boolean; readonly ended: boolean; readonly refresh: boolean }>;
+  /** Records what a worker posted to job-done. */
+  report(lease: LeaseRef, body: string): Promise<{ readonly applied: boolean }>;
   /** Records a result that is over the size limit. */
   reportOversize(lease: LeaseRef): Promise<Applied>;
   /** Records a chunk; a stream over its limit fails the job. */
@@ -59,6 +56,8 @@ export type DeliveriesOptions = {
   readonly random: Random;
   readonly events: Events;
   readonly maxStreamBytes: number;
+  /** The worker asked to be replaced: it gets no more work. */
+  readonly retire: (workerId: WorkerId, reason: string) => Promise<void>;
   readonly log: { warn(fields: object, message: string): void };
 };
 
@@ -215,26 +214,25 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     );
   }
 
-  async function report(lease: LeaseRef, body: string) {
+  async function report(lease: LeaseRef, body: string): Promise<{ readonly applied: boolean }> {
     const result = readReport(body);
     const nowMs = clock.nowMs();
     if (result.kind === "progress") {
       const { applied } = await store.jobs.progress(lease, result.outputJson, nowMs);
       if (applied) events.touchJob(lease.jobId);
-      return { applied, ended: false, refresh: false };
+      return { applied };
     }
     if (result.kind === "unreadable") {
-      const rejected = {
-        kind: "rejected",
-        failure: "invalid_result",
-        error: `invalid_result: the result is ${result.reason}`,
-      } as const;
-      const { applied } = await store.jobs.finish(lease, rejected, nowMs);
-      return { applied, ended: true, refresh: false };
+      const error = `invalid_result: the result is ${result.reason}`;
+      return store.jobs.finish(lease, { kind: "rejected", failure: "invalid_result", error }, nowMs);
     }
+    // In one transaction with the result and before it: an open take of this worker gets nothing more.
+    const retired = result.refresh
+      ? options.retire(lease.workerId, "its handler asked for a fresh worker")
+      : Promise.resolve();
     const ended = result.kind === "error" ? { ...result, retryDelayMs: retryDelayMs(lease.jobId) } : result;
-    const { applied } = await store.jobs.finish(lease, ended, nowMs);
-    return { applied, ended: true, refresh: result.refresh };
+    const [applied] = await Promise.all([store.jobs.finish(lease, ended, nowMs), retired]);
+    return applied;
   }
 
   /** Backoff of opt-in retries: 15 + n^4 + rand(30)(n+1) seconds. */

@@ -5,7 +5,14 @@ import {
   RESERVED_NAMES,
   type UpdateEndpoint,
 } from "../../contract/schemas/endpoint.ts";
-import type { Endpoint, EndpointId, Hardware, Release, ReleaseSpec } from "../core/model.ts";
+import type {
+  Endpoint,
+  EndpointId,
+  EndpointSettings,
+  Hardware,
+  Release,
+  ReleaseSpec,
+} from "../core/model.ts";
 import { resolveSettings } from "../core/settings.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Random } from "../ports/random.ts";
@@ -129,28 +136,39 @@ export function createEndpoints({ store, clock, random, events, builder }: Endpo
     onLine: (line: string) => void,
     signal: AbortSignal,
   ): Promise<Endpoint> {
-    const endpoint = own(caller, idOrName);
+    const { id } = own(caller, idOrName);
     if (request.name !== undefined) refuseReserved(request.name);
-    const settings = resolveSettings(request.config ?? {}, endpoint.settings);
-    const before = liveRelease(endpoint);
-    const spec = changedSpec(caller, before.spec, request);
-    const nowMs = clock.nowMs();
-    const release = spec && {
-      endpointId: endpoint.id,
-      version: endpoint.liveRelease + 1,
-      spec,
-      built: await builder.build(spec, onLine, signal),
-      createdAtMs: nowMs,
-    };
-    const change = {
-      settings,
-      ...(request.name !== undefined && { name: request.name }),
-      ...(release && { release }),
-    };
-    const outcome = await store.fleet.updateEndpoint(endpoint.id, change, nowMs);
-    if (outcome === "missing") throw unknown(idOrName);
-    if (outcome === "name_taken") throw taken(request.name ?? endpoint.name);
-    return byId.get(endpoint.id) ?? endpoint;
+    for (;;) {
+      const endpoint = own(caller, id);
+      // Refused before a long build, where it can be.
+      resolveSettings(request.config ?? {}, endpoint.settings);
+      const release = await nextRelease(caller, endpoint, request, onLine, signal);
+      const change = {
+        settings: (present: EndpointSettings) => resolveSettings(request.config ?? {}, present),
+        ...(request.name !== undefined && { name: request.name }),
+        ...(release && { release }),
+      };
+      const outcome = await store.fleet.updateEndpoint(id, change, clock.nowMs());
+      if (outcome === "missing") throw unknown(idOrName);
+      if (outcome === "name_taken") throw taken(request.name ?? endpoint.name);
+      if (outcome === "updated") return byId.get(id) ?? endpoint;
+      onLine("another release went live meanwhile: on top of that one");
+    }
+  }
+
+  /** The release that the request makes of the live one, built; null when nothing that a worker is made of changes. */
+  async function nextRelease(
+    caller: Caller,
+    endpoint: Endpoint,
+    request: UpdateEndpoint,
+    onLine: (line: string) => void,
+    signal: AbortSignal,
+  ): Promise<Release | null> {
+    const spec = changedSpec(caller, liveRelease(endpoint).spec, request);
+    if (spec === null) return null;
+    const built = await builder.build(spec, onLine, signal);
+    const version = endpoint.liveRelease + 1;
+    return { endpointId: endpoint.id, version, spec, built, createdAtMs: clock.nowMs() };
   }
 
   /** First nobody finds it any more, then its jobs end, then it goes: what stops in between can be done again. */

@@ -23,9 +23,14 @@ export function createLeaseSweep({ store, clock, events, standstill, log }: Leas
   async function tick(): Promise<number | null> {
     const nowMs = clock.nowMs();
     const judgeFromMs = standstill.resumedAtMs(nowMs) + SETTLE_MS;
+    // A look costs less than a transaction, and mostly nothing is due.
+    if ((store.jobs.nextDueMs() ?? Number.POSITIVE_INFINITY) > nowMs) return untilDue(judgeFromMs);
     const released = await store.jobs.releaseDelayed(nowMs, BATCH);
     const ended = nowMs < judgeFromMs ? [] : await store.jobs.endOverdue(nowMs, BATCH);
-    if (released === BATCH || ended.length >= BATCH) return 0;
+    return released === BATCH || ended.length >= BATCH ? 0 : untilDue(judgeFromMs);
+  }
+
+  function untilDue(judgeFromMs: number): number | null {
     const dueMs = store.jobs.nextDueMs();
     return dueMs === null ? null : Math.max(0, Math.max(dueMs, judgeFromMs) - clock.nowMs());
   }

@@ -107,29 +107,40 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   async function tick(): Promise<number | null> {
     await settleExits();
     if (shuttingDown) return null;
-    const workers = Map.groupBy(store.fleet.workers(), ({ endpointId }) => endpointId);
+    const workers = store.fleet.workers();
     const endpoints = store.fleet.endpoints();
     const known = new Set(endpoints.map(({ id }) => id));
-    for (const endpoint of endpoints) await reconcile(endpoint, workers.get(endpoint.id) ?? []);
-    for (const [endpointId, orphans] of workers) {
-      if (!known.has(endpointId))
-        for (const { id } of orphans) await condemnNow(id, "its endpoint was deleted");
-    }
-    const watching = [...workers.values()]
-      .flat()
-      .some(({ state }) => state === "draining" || state === "failed");
-    return watching ? WATCH_MS : null;
+    // Side by side: a start that takes its time holds up its own endpoint alone.
+    await Promise.all(endpoints.map(({ id }) => reconcile(id)));
+    for (const { id, endpointId } of workers)
+      if (!known.has(endpointId)) await condemnNow(id, "its endpoint was deleted");
+    return workers.some(({ state }) => state === "draining" || state === "failed") ? WATCH_MS : null;
   }
 
-  async function reconcile(endpoint: Endpoint, workers: readonly Worker[]): Promise<void> {
+  async function reconcile(endpointId: EndpointId): Promise<void> {
+    const actions = plan(endpointId);
+    const others = actions.filter((action) => action.kind !== "start");
+    for (const action of others) await perform(action);
+    // Meanwhile settings may have changed, or a start have failed: it holds back the next one.
+    const now = others.length === 0 ? actions : plan(endpointId);
+    const starts = now.filter(({ kind }) => kind === "start").slice(0, START_BATCH);
+    await Promise.all(starts.map(() => startWorker(endpointId)));
+    if (starts.length === START_BATCH) loop.nudge();
+  }
+
+  /** What is to be done for an endpoint as it is now. */
+  function plan(endpointId: EndpointId): FleetAction[] {
+    const endpoint = endpointById(endpointId);
+    if (!endpoint) return [];
     const nowMs = clock.nowMs();
     const resumedAtMs = options.standstill.resumedAtMs(nowMs);
+    const workers = store.fleet.workers().filter((worker) => worker.endpointId === endpointId);
     const facts = {
       desired: endpoint.desired.workers,
       max: endpoint.settings.workers.max,
       liveRelease: endpoint.liveRelease,
       startTimeoutMs: endpoint.settings.limits.startTimeoutMs,
-      retryAtMs: crashes.get(endpoint.id)?.retryAtMs ?? 0,
+      retryAtMs: crashes.get(endpointId)?.retryAtMs ?? 0,
       workers: workers.map((worker) => ({
         ...worker,
         leases: activity.leases(worker.id),
@@ -140,14 +151,11 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         stopAskedAtMs: stopAskedAtMs.get(worker.id) ?? null,
       })),
     };
-    const actions = planFleet(facts, nowMs);
-    const startActions = actions.filter(({ kind }) => kind === "start").slice(0, START_BATCH);
-    for (const action of actions) if (action.kind !== "start") await perform(action);
-    // A start that has just failed holds back the next one.
-    if ((crashes.get(endpoint.id)?.retryAtMs ?? 0) > nowMs) return;
-    await Promise.all(startActions.map(() => startWorker(endpoint)));
-    if (startActions.length === START_BATCH) loop.nudge();
+    return planFleet(facts, nowMs);
   }
+
+  const endpointById = (endpointId: EndpointId): Endpoint | undefined =>
+    store.fleet.endpoints().find(({ id }) => id === endpointId);
 
   async function perform(action: Exclude<FleetAction, { kind: "start" }>): Promise<void> {
     const { workerId } = action;
@@ -174,7 +182,9 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     if (worker?.state === "starting") await recordCrash(worker, reason, false);
   }
 
-  async function startWorker(endpoint: Endpoint): Promise<void> {
+  async function startWorker(endpointId: EndpointId): Promise<void> {
+    const endpoint = endpointById(endpointId);
+    if (!endpoint) return;
     const release = store.fleet.release(endpoint.id, endpoint.liveRelease);
     if (!release) throw new Error(`endpoint ${endpoint.id} has no release ${endpoint.liveRelease}`);
     const nowMs = clock.nowMs();
@@ -273,7 +283,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   async function recordExit(worker: Worker, exit: WorkerExit): Promise<void> {
     const nowMs = clock.nowMs();
     const asked = worker.state === "draining";
-    const endpoint = store.fleet.endpoints().find(({ id }) => id === worker.endpointId);
+    const endpoint = endpointById(worker.endpointId);
     const outdated = endpoint !== undefined && endpoint.liveRelease !== worker.release;
     const bad =
       !asked && !outdated && (exit.code !== 0 || activity.leases(worker.id) > 0 || worker.readyAtMs === null);

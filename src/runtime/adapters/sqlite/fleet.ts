@@ -96,8 +96,9 @@ export function createFleetStore({ db, commit, journal }: FleetOptions): FleetSt
     const name = change.name ?? before.name;
     const holder = name === before.name ? undefined : (endpointByName.get(name) ?? endpointById.get(name));
     if (holder && holder.id !== id) return "name_taken" as const;
-    const settings = change.settings ?? before.settings;
     const version = change.release?.version ?? before.liveRelease;
+    if (change.release && version !== before.liveRelease + 1) return "outdated" as const;
+    const settings = change.settings?.(before.settings) ?? before.settings;
     updateEndpoint.run(name, JSON.stringify(settings), version, id);
     if (change.release) addRelease(change.release, before.owner, nowMs);
     record("endpoint.update", { endpointId: id, owner: before.owner }, { name, release: version }, nowMs);

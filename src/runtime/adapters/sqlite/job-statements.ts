@@ -125,8 +125,10 @@ export function prepareJobStatements(db: DatabaseSync) {
     "INSERT OR REPLACE INTO idempotency (scope, key, body_digest, job_id, created_at_ms) VALUES (?, ?, ?, ?, ?)",
   );
   const newestSeq = db.prepare("SELECT max(seq) AS seq FROM jobs");
+  // A webhook that is still to be sent needs what it tells of (by the outbox's key of jobs).
   const retained = db.prepare(
-    "SELECT seq FROM jobs WHERE retain_until_ms <= ? AND has_payload = 1 AND ended_at_ms IS NOT NULL ORDER BY retain_until_ms LIMIT ?",
+    `SELECT seq FROM jobs WHERE retain_until_ms <= ? AND has_payload = 1 AND ended_at_ms IS NOT NULL
+     AND NOT EXISTS (SELECT 1 FROM outbox WHERE job_id = jobs.id AND outbox.state = 'pending') ORDER BY retain_until_ms LIMIT ?`,
   );
   const dropPayload = db.prepare("UPDATE jobs SET has_payload = 0 WHERE seq = ?");
   // jobs_emptied: jobs whose payload is gone, by their end.
