@@ -35,6 +35,8 @@ export type RealDaemonOptions = {
   /** Kept by the caller; otherwise a temporary one that goes with `stop`. */
   readonly dataDir?: string;
   readonly env?: Record<string, string>;
+  /** The program of the daemon child instead of the built one: a wrapper that loads it. */
+  readonly daemonEntry?: string;
 };
 
 export async function startRealDaemon(options: RealDaemonOptions = {}): Promise<RealDaemon> {
@@ -48,11 +50,8 @@ export async function startRealDaemon(options: RealDaemonOptions = {}): Promise<
     minFreeBytes: 0,
     ...options.config,
   };
-  const settings = JSON.stringify({
-    dataDir: folder,
-    daemonEntry: join(ROOT, "dist/runtime/main.js"),
-    daemonConfig,
-  });
+  const { daemonEntry = join(ROOT, "dist/runtime/main.js") } = options;
+  const settings = JSON.stringify({ dataDir: folder, daemonEntry, daemonConfig });
   const child = spawn(process.execPath, [join(ROOT, "dist/supervisor/main.js"), settings], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...options.env },
@@ -81,7 +80,7 @@ export async function startRealDaemon(options: RealDaemonOptions = {}): Promise<
     dataDir: folder,
     supervisorPid: child.pid ?? 0,
     stderr: () => stderr,
-    childPid: () => childOf(child.pid ?? 0),
+    childPid: () => childOf(child.pid ?? 0, daemonEntry),
     call,
     signal: (signal) => void child.kill(signal),
     stop: async () => {
@@ -116,13 +115,13 @@ function readyLine(
 }
 
 /** The daemon child: the node process whose parent is the supervisor and whose program is the daemon's entry. */
-async function childOf(supervisorPid: number): Promise<number> {
+async function childOf(supervisorPid: number, entry: string): Promise<number> {
   const pids = (await readFile(`/proc/${supervisorPid}/task/${supervisorPid}/children`, "utf8"))
     .trim()
     .split(" ");
   for (const pid of pids) {
     const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-    if (command.includes("runtime/main.js")) return Number(pid);
+    if (command.split("\0").includes(entry)) return Number(pid);
   }
   throw new Error("the supervisor has no daemon child");
 }
@@ -132,12 +131,13 @@ export async function eventually<T>(
   ask: () => Promise<T | undefined | false>,
   timeoutMs: number,
   what: string,
+  everyMs = 50,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     const answer = await ask();
     if (answer !== undefined && answer !== false) return answer;
     if (performance.now() > deadline) throw new Error(`${what}: not within ${timeoutMs} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
   }
 }
