@@ -1,7 +1,7 @@
 import { BODY_LIMIT_BYTES } from "../../contract/schemas/job.ts";
 import { createDispatch, type Waiter } from "../core/dispatch.ts";
 import type { EndpointId, JobId, RunningJob, WorkerId } from "../core/model.ts";
-import { readChunk, readReport } from "../core/result.ts";
+import { type Report, readChunk, readReport } from "../core/result.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Random } from "../ports/random.ts";
 import type { Applied, Delivery, LeaseRef, Store } from "../ports/store.ts";
@@ -76,9 +76,12 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
   /** When this daemon last answered a worker's take with nothing: its next take was sent later. */
   const answeredMs = new Map<WorkerId, number>();
   const startedAtMs = clock.nowMs();
+  /** Workers with deliveries from before this daemon: what it sent last may have been lost with the one before. */
+  const inherited = new Set<WorkerId>();
   let closed = false;
 
   for (const { id } of store.fleet.endpoints()) seed(id);
+  for (const { id } of store.fleet.workers()) if (hasInherited(id)) inherited.add(id);
   events.subscribe((event) => {
     const endpointId = dispatch.observe(event);
     if (endpointId !== null) pump(endpointId);
@@ -95,6 +98,7 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     release(workerId);
     if (state !== "gone") return;
     parallel.delete(workerId);
+    inherited.delete(workerId);
     answeredMs.delete(workerId);
   }
 
@@ -196,6 +200,22 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     return (answeredMs.get(workerId) ?? Number.NEGATIVE_INFINITY) - CROSSING_MS;
   }
 
+  /**
+   * A held take says what was true when it was sent. A worker that then reports a result may hold nothing, and a delivery that was
+   * lost with the daemon before this one would wait for the end of the hold: the take is answered with nothing instead.
+   */
+  async function askAfresh(workerId: WorkerId): Promise<void> {
+    if (!inherited.has(workerId)) return;
+    // The answer to its post may be on the way to the worker, which calls itself busy until then.
+    await clock.sleep(CROSSING_MS);
+    if (!hasInherited(workerId)) inherited.delete(workerId);
+    else for (const waiter of [...(open.get(workerId) ?? [])]) if (waiter.request.busy) waiter.finish([]);
+  }
+
+  function hasInherited(workerId: WorkerId): boolean {
+    return store.jobs.leases(workerId).some(({ lease }) => lease.takenAtMs < startedAtMs);
+  }
+
   /** Counts against the job, unless the delivery is from before this daemon: then our own restart lost the post. */
   async function endLost(job: RunningJob, workerId: WorkerId): Promise<void> {
     const kind = job.lease.takenAtMs < startedAtMs ? "return" : "lose";
@@ -216,12 +236,18 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
 
   async function report(lease: LeaseRef, body: string): Promise<{ readonly applied: boolean }> {
     const result = readReport(body);
-    const nowMs = clock.nowMs();
     if (result.kind === "progress") {
-      const { applied } = await store.jobs.progress(lease, result.outputJson, nowMs);
+      const { applied } = await store.jobs.progress(lease, result.outputJson, clock.nowMs());
       if (applied) events.touchJob(lease.jobId);
       return { applied };
     }
+    const ended = await recordEnd(lease, result);
+    askAfresh(lease.workerId).catch((error: unknown) => log.warn({ err: error }, "worker not asked afresh"));
+    return ended;
+  }
+
+  async function recordEnd(lease: LeaseRef, result: Exclude<Report, { kind: "progress" }>): Promise<Applied> {
+    const nowMs = clock.nowMs();
     if (result.kind === "unreadable") {
       const error = `invalid_result: the result is ${result.reason}`;
       return store.jobs.finish(lease, { kind: "rejected", failure: "invalid_result", error }, nowMs);
