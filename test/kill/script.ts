@@ -88,7 +88,8 @@ async function submit(world: World, job: Planned, deadlineMs: number): Promise<s
     const reply = await ask(world, `/v2/${job.endpoint}/${job.route}`, job);
     if (reply !== null) {
       note(world.ledger.ids, job.key, reply.id);
-      if (reply.status === "COMPLETED") note(world.ledger.outputs, reply.id, JSON.stringify(reply.output));
+      // A repeat is answered with the state alone.
+      if ("output" in reply) note(world.ledger.outputs, reply.id, JSON.stringify(reply.output));
       return reply.id;
     }
     if (performance.now() > deadlineMs) throw new Error(`job ${job.key} could not be submitted`);
