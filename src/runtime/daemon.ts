@@ -80,8 +80,8 @@ export type Daemon = {
   start(): Promise<{ readonly url: string; readonly workerUrl: string }>;
   /** Where both listeners are, once open. */
   bound(): { readonly client: BoundAddress; readonly worker: BoundAddress } | null;
-  /** The text of the first admin key, once, when there was none. */
-  ensureAdmin(): Promise<string | null>;
+  /** The text of the first admin key, once, when there was none; handed to `keep` before the key is valid. */
+  ensureAdmin(keep?: (text: string) => void): Promise<string | null>;
   /** SIGTERM: refuses new work, waits for running jobs, ends the workers and closes. */
   drain(): Promise<void>;
   /** SIGHUP: answers what is in flight and closes; workers stay for the successor. */

@@ -2,10 +2,19 @@
  * The daemon child: composition root, and the only file that names adapters. It runs under the supervisor, which owns
  * the sockets and the worker processes.
  */
-import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import type { Socket } from "node:net";
 import { availableParallelism, totalmem } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import pino, { type Logger } from "pino";
 import { exitCode, RpxError } from "../contract/error.ts";
 import { BALLAST_BYTES, createBallast, freeBytes } from "./adapters/files/ballast.ts";
@@ -37,8 +46,7 @@ async function main(): Promise<void> {
   const log = pino({ level: config.logLevel }, pino.destination({ fd: 2, sync: true }));
   const sockets = await openListeners(config, channel.socketHost);
   const { daemon, makeRoom } = compose(config, { ...channel, socketHost: sockets }, log);
-  const adminKey = await daemon.ensureAdmin();
-  if (adminKey !== null) writePrivately(join(config.dataDir, "admin-key"), `${adminKey}\n`);
+  await daemon.ensureAdmin((key) => writePrivately(join(config.dataDir, "admin-key"), `${key}\n`));
   const { url, workerUrl } = await daemon.start();
   tellWhere(join(config.dataDir, "daemon.json"), describe(url, workerUrl), makeRoom, log);
   channel.onDrain(() => end(daemon.drain(), config, log));
@@ -138,10 +146,16 @@ function sizeOf(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }
 
-/** Whole or not at all, and for this user alone. */
+/** Whole or not at all, synced, and for this user alone. */
 function writePrivately(path: string, text: string): void {
-  writeFileSync(`${path}.new`, text, { mode: 0o600 });
+  writeFileSync(`${path}.new`, text, { mode: 0o600, flush: true });
   renameSync(`${path}.new`, path);
+  const folder = openSync(dirname(path), "r");
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
 }
 
 /** A full disk does not keep the daemon away: a child started again by the same supervisor is where the file says already. */

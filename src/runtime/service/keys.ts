@@ -33,8 +33,11 @@ export type NewKey = {
 };
 
 export type Keys = {
-  /** Makes the first admin key when no key of that scope is valid; its text, this once, or null. */
-  ensureAdmin(): Promise<string | null>;
+  /**
+   * Makes the first admin key when no key of that scope is valid; its text, this once, or null. The text is handed to `keep`
+   * before the key is stored: one that nobody knows would shut everybody out.
+   */
+  ensureAdmin(keep?: (text: string) => void): Promise<string | null>;
   /**
    * Whose key an `Authorization` header holds, bare or after `Bearer`; null without a valid one. A wrong key from an address
    * with too many of them this minute throws `rate_limited`; a right one never does (T-02).
@@ -137,9 +140,13 @@ export function createKeys({
     });
   }
 
-  async function add({ name, owner, scope = "run", endpointIds = [] }: NewKey) {
+  async function add(
+    { name, owner, scope = "run", endpointIds = [] }: NewKey,
+    keep?: (text: string) => void,
+  ) {
     const kind: KeyKind = scope === "admin" ? "admin" : "client";
     const text = makeKey(kind, random.text(KEY_BODY_LENGTH, KEY_ALPHABET));
+    keep?.(text);
     const nowMs = clock.nowMs();
     const key: Key = {
       id: random.uuid() as KeyId,
@@ -158,11 +165,11 @@ export function createKeys({
     return { key, text };
   }
 
-  async function ensureAdmin(): Promise<string | null> {
+  async function ensureAdmin(keep?: (text: string) => void): Promise<string | null> {
     if ([...held.values()].some(({ key }) => key.scope === "admin")) return null;
     for (let number = 1; number <= MAX_ADMIN_NAMES; number += 1) {
       const name = number === 1 ? "admin" : `admin-${number}`;
-      const made = await add({ name, owner: "admin", scope: "admin" });
+      const made = await add({ name, owner: "admin", scope: "admin" }, keep);
       if (made !== null) return made.text;
     }
     throw new RpxError("conflict", `the names of ${MAX_ADMIN_NAMES} admin keys are taken`);

@@ -53,6 +53,20 @@ describe("ensureAdmin", () => {
     expect(keys.authenticate(`Bearer ${text}`)).toMatchObject({ name: "admin", scope: "admin" });
   });
 
+  test("hands the text out before the key is stored: a key that nobody knows would shut everybody out", async () => {
+    const { keys, rows } = setUp();
+    const unkept = () => {
+      throw new Error("killed here");
+    };
+    await expect(keys.ensureAdmin(unkept)).rejects.toThrow("killed here");
+    expect(rows).toEqual([]);
+    let kept = "";
+    const text = await keys.ensureAdmin((each) => {
+      kept = each;
+    });
+    expect(kept).toBe(text);
+  });
+
   test("makes another one when the first was revoked", async () => {
     const { keys } = setUp();
     await keys.ensureAdmin();
