@@ -2,7 +2,16 @@ import type { Row } from "./lane.ts";
 
 /** The kill table in Markdown, with a line of sums. */
 export function killTable(rows: readonly Row[]): string {
-  const head = ["point", "kills", "restart ms, median", "max", "lost", "doubled", "ran twice", "without cause"];
+  const head = [
+    "point",
+    "kills",
+    "restart ms, median",
+    "max",
+    "lost",
+    "doubled",
+    "ran twice",
+    "without cause",
+  ];
   const sum: Row = {
     point: "all",
     kills: rows.reduce((total, { kills }) => total + kills, 0),

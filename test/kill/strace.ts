@@ -40,7 +40,14 @@ export function hasStrace(): boolean {
  * one is attached: SQLite and all sockets are there.
  */
 export function killAtCall(pid: number, call: WriteCall, n: number): Promise<Tracer> {
-  return attach(pid, ["-e", `trace=${call}`, "-e", `inject=${call}:signal=SIGKILL:when=${n}`, "-o", "/dev/null"]);
+  return attach(pid, [
+    "-e",
+    `trace=${call}`,
+    "-e",
+    `inject=${call}:signal=SIGKILL:when=${n}`,
+    "-o",
+    "/dev/null",
+  ]);
 }
 
 /** Calls during `work`: of the main thread by name, and of all other threads together. */
