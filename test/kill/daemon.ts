@@ -3,7 +3,7 @@
  * What a transaction holds shows in the journal rows that it inserts.
  */
 import { DatabaseSync, StatementSync } from "node:sqlite";
-import { armed, COMMITS, disarm, KILL_DIR, SYNCHRONOUS } from "./points.ts";
+import { armed, COMMITS, disarm, KILL_DIR, type Side, SYNCHRONOUS } from "./points.ts";
 
 const folder = process.env[KILL_DIR] ?? "";
 const isNormal = process.env[SYNCHRONOUS] === "normal";
@@ -32,7 +32,7 @@ DatabaseSync.prototype.exec = function (sql) {
   if (sql !== "COMMIT") return exec.call(this, sql);
   const side = due();
   if (side === "before") die();
-  exec.call(this, sql);
+  exec.call(this, side === "instead" ? "ROLLBACK" : "COMMIT");
   if (side === "after") die();
 };
 
@@ -42,8 +42,7 @@ function begin(db: DatabaseSync): void {
   if (isNormal) exec.call(db, "PRAGMA synchronous = normal");
 }
 
-/** The side of this commit at which to die. */
-function due(): "before" | "after" | null {
+function due(): Side | null {
   const point = armed(folder);
   if (point === null || !held.has(COMMITS[point.commit])) return null;
   seen += 1;

@@ -3,20 +3,35 @@
  * copy of the file is what a power cut would leave.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 
 const DISK_BYTES = 256 * 1024 * 1024;
 /** Seconds between two commits of the file system's own accord: beyond any test, so that only syncs write. */
 const COMMIT_SECONDS = 300;
 
-/** What this machine lacks for such disks; empty when they can be made. */
+/** What this machine lacks for such disks; empty when one could be made. */
 export function missingForDisks(): string[] {
   const missing = ["mkfs.ext4", "mount", "umount"].filter(
     (tool) => spawnSync(tool, ["-V"]).error !== undefined,
   );
   if (process.getuid?.() !== 0) missing.push("root");
-  if (!existsSync("/dev/loop-control")) missing.push("loop devices");
-  return missing;
+  return missing.length > 0 ? missing : tryDisk();
+}
+
+function tryDisk(): string[] {
+  const folder = mkdtempSync(join(tmpdir(), "rpx-disk-"));
+  const mounted = join(folder, "disk");
+  try {
+    makeDisk(join(folder, "image"), mounted);
+    return [];
+  } catch (error) {
+    return [`a loop device (${(error as Error).message})`];
+  } finally {
+    unmountDisk(mounted);
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 /** An empty disk in `image`, mounted on `folder`. */

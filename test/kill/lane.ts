@@ -21,15 +21,16 @@ export type Row = {
   readonly kills: number;
   /** Points that were armed and did not fire. */
   readonly missed: number;
-  /** From the death of the child to the first answer of its successor. */
+  /** From the death of the child to the first answer of its successor, the supervisor's pause between crashes included. */
   readonly restartsMs: readonly number[];
 } & Findings;
 
 /** The script varies a little: a point near its end may need another run of it. */
 const MAX_SCRIPTS = 4;
+/** Points of each kind of call, where the script has so many. */
+const FEWEST = 3;
 const RESTART_MS = 30_000;
 const LOOK_MS = 5;
-let scripts = 0;
 
 export function namedPoint(point: NamedPoint): Point {
   return {
@@ -57,15 +58,15 @@ export function callPoint(call: WriteCall, occurrence: number): Point {
 /** How often the main thread makes each write-class call while the script runs, without a kill; `others`: all other threads. */
 export async function countScript(world: World) {
   const pid = await world.daemon.childPid();
-  return countCalls(pid, () => runScript(world, nextName()));
+  return countCalls(pid, () => runScript(world));
 }
 
-/** Every n-th call of the counted script, the first one of each kind among them. */
+/** Every n-th call of the counted script, and a few of each kind however rare it is. */
 export function callPoints(counts: ReadonlyMap<WriteCall, number>, every: number): Point[] {
   return WRITE_CALLS.flatMap((call) => {
-    const points: Point[] = [];
-    for (let n = 1; n <= (counts.get(call) ?? 0); n += every) points.push(callPoint(call, n));
-    return points;
+    const count = counts.get(call) ?? 0;
+    const step = Math.max(1, Math.min(every, Math.floor(count / FEWEST)));
+    return Array.from({ length: Math.ceil(count / step) }, (_, at) => callPoint(call, 1 + at * step));
   });
 }
 
@@ -96,8 +97,7 @@ async function killAt(world: World, point: Point): Promise<Row> {
   const restart = restartMs(world, pid, over.signal);
   const findings: Findings[] = [];
   try {
-    for (let n = 0; n < MAX_SCRIPTS && isThere(pid); n += 1)
-      findings.push(await runScript(world, nextName()));
+    for (let n = 0; n < MAX_SCRIPTS && isThere(pid); n += 1) findings.push(await runScript(world));
   } finally {
     over.abort();
     await disarm();
@@ -149,11 +149,6 @@ async function answers({ daemon }: World): Promise<void> {
 /** Collected by its parent at once: an entry in /proc is a process that runs. */
 function isThere(pid: number): boolean {
   return existsSync(`/proc/${pid}`);
-}
-
-function nextName(): string {
-  scripts += 1;
-  return `script-${scripts}`;
 }
 
 /** Ends of the daemon child that were no kill: there must be none. */

@@ -14,9 +14,10 @@ export const COMMITS = {
 } as const;
 
 export type CommitName = keyof typeof COMMITS;
-export type Side = "before" | "after";
+/** `instead` is a planted fault: the daemon believes in a commit that never was. Nobody dies. */
+export type Side = "before" | "after" | "instead";
 
-/** Dies at the n-th such commit after the arming, on one side of it. */
+/** The n-th such commit after the arming, and on which side of it to die. */
 export type NamedPoint = { readonly commit: CommitName; readonly side: Side; readonly occurrence: number };
 
 /** The folder with the file; the daemon child inherits the variable, workers do not. */
@@ -24,7 +25,7 @@ export const KILL_DIR = "RPX_TEST_KILL_DIR";
 /** Set to "normal", each transaction runs without a sync: what a database would lose. */
 export const SYNCHRONOUS = "RPX_TEST_SYNCHRONOUS";
 
-const SIDES: readonly Side[] = ["before", "after"];
+const SIDES = ["before", "after"] as const;
 
 export function nameOf({ commit, side }: NamedPoint): string {
   return `${commit}.${side}_commit`;

@@ -1,4 +1,5 @@
 import type { Row } from "./lane.ts";
+import type { ImageCheck } from "./power-loss.ts";
 
 /** The kill table in Markdown, with a line of sums. */
 export function killTable(rows: readonly Row[]): string {
@@ -40,7 +41,15 @@ function cells({ point, kills, missed, restartsMs, lost, doubled, ranTwice, unex
   ];
 }
 
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
   return [line(head), line(head.map((_, at) => (at === 0 ? "---" : "---:"))), ...rows.map(line)].join("\n");
+}
+
+export function powerTable(checks: readonly ImageCheck[]): string {
+  const head = ["image", "accepted", "finished", "integrity", "lost jobs", "lost results"];
+  const rows = checks.map(({ accepted, finished, integrity, lostJobs, lostResults }, at) =>
+    [at + 1, accepted, finished, integrity, lostJobs.length, lostResults.length].map(String),
+  );
+  return table(head, rows);
 }

@@ -27,6 +27,7 @@ type Planned = {
   readonly webhook: boolean;
 };
 type Job = Planned & { readonly id: string };
+type Answer = { readonly code: number; readonly body: Body };
 type Body = { readonly id: string; readonly status: string; readonly output?: unknown };
 
 /** What was found. Each entry of a list is a sentence about one job. */
@@ -38,9 +39,11 @@ export type Findings = {
   readonly unexplained: readonly string[];
 };
 
-/** One run of the script. `name` makes its keys its own. */
-export async function runScript(world: World, name: string): Promise<Findings> {
+/** One run of the script. */
+export async function runScript(world: World): Promise<Findings> {
   const deadlineMs = performance.now() + SCRIPT_MS;
+  // Keys of its own: another run of the script is another 50 jobs.
+  const name = `script-${world.ledger.ids.size / JOBS}`;
   const jobs = await submitAll(world, name, deadlineMs);
   const stuck = await followAll(world, jobs, deadlineMs);
   const silent = await webhooksMissing(world, jobs);
@@ -86,19 +89,20 @@ async function submitAll(world: World, name: string, deadlineMs: number): Promis
 async function submit(world: World, job: Planned, deadlineMs: number): Promise<string> {
   for (;;) {
     const reply = await ask(world, `/v2/${job.endpoint}/${job.route}`, job);
-    if (reply !== null) {
-      note(world.ledger.ids, job.key, reply.id);
+    if (reply?.code === 200) {
+      const { id, output } = reply.body;
+      note(world.ledger.ids, job.key, id);
       // A repeat is answered with the state alone.
-      if ("output" in reply) note(world.ledger.outputs, reply.id, JSON.stringify(reply.output));
-      return reply.id;
+      if (output !== undefined) note(world.ledger.outputs, id, JSON.stringify(output));
+      return id;
     }
     if (performance.now() > deadlineMs) throw new Error(`job ${job.key} could not be submitted`);
     await pause(POLL_MS);
   }
 }
 
-/** The answer when it is 200; null when there is none, or another one. */
-async function ask(world: World, path: string, post?: Planned): Promise<Body | null> {
+/** Null when there is no answer: the connection was reset by a kill. */
+async function ask(world: World, path: string, post?: Planned): Promise<Answer | null> {
   try {
     const reply = await fetch(`${world.daemon.url}${path}`, {
       method: post ? "POST" : "GET",
@@ -106,10 +110,8 @@ async function ask(world: World, path: string, post?: Planned): Promise<Body | n
       ...(post && { body: post.body }),
       signal: AbortSignal.timeout(REQUEST_MS),
     });
-    const text = await reply.text();
-    return reply.status === 200 ? (JSON.parse(text) as Body) : null;
+    return { code: reply.status, body: (await reply.json()) as Body };
   } catch {
-    // Reset by the kill.
     return null;
   }
 }
@@ -119,10 +121,11 @@ async function followAll(world: World, jobs: readonly Job[], deadlineMs: number)
   const open = new Map(jobs.map((job) => [job.id, job]));
   for (;;) {
     for (const { id, endpoint } of open.values()) {
-      const body = await ask(world, `/v2/${endpoint}/status/${id}`);
-      if (body === null || !TERMINAL.includes(body.status)) continue;
-      if (body.status === "COMPLETED") note(world.ledger.outputs, id, JSON.stringify(body.output));
-      open.delete(id);
+      const answer = await ask(world, `/v2/${endpoint}/status/${id}`);
+      if (answer?.code === 200 && answer.body.status === "COMPLETED")
+        note(world.ledger.outputs, id, JSON.stringify(answer.body.output));
+      // One that is not there does not come back.
+      if (answer?.code === 404 || TERMINAL.includes(answer?.body.status)) open.delete(id);
     }
     if (open.size === 0) return [];
     if (performance.now() > deadlineMs) return [...open.values()].map(({ id }) => `${id} did not end`);
@@ -131,8 +134,11 @@ async function followAll(world: World, jobs: readonly Job[], deadlineMs: number)
 }
 
 async function webhooksMissing(world: World, jobs: readonly Job[]): Promise<string[]> {
+  const ended = (id: string) => world.ledger.outputs.has(id);
   const missing = () =>
-    jobs.filter(({ id, webhook }) => webhook && world.receiver.about(id).size === 0).map(({ id }) => id);
+    jobs
+      .filter(({ id, webhook }) => webhook && ended(id) && world.receiver.about(id).size === 0)
+      .map(({ id }) => id);
   await eventually(async () => missing().length === 0, REQUEST_MS, "the webhooks").catch(() => {});
   return missing().map((id) => `${id} sent no webhook`);
 }

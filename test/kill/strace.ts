@@ -31,8 +31,9 @@ export type Tracer = {
 
 const ATTACH_MS = 10_000;
 
+/** Whether strace is there and may trace. */
 export function hasStrace(): boolean {
-  return spawnSync("strace", ["--version"]).status === 0;
+  return spawnSync("strace", ["-o", "/dev/null", "true"]).status === 0;
 }
 
 /**
