@@ -21,7 +21,7 @@ export type Row = {
   readonly kills: number;
   /** Points that were armed and did not fire. */
   readonly missed: number;
-  /** From the death of the child to the first answer of its successor, the supervisor's pause between crashes included. */
+  /** From the death of the child to the first answer of its successor. */
   readonly restartsMs: readonly number[];
 } & Findings;
 
@@ -31,6 +31,8 @@ const MAX_SCRIPTS = 4;
 const FEWEST = 3;
 const RESTART_MS = 30_000;
 const LOOK_MS = 5;
+/** A child that served this long ends a row of crashes: the supervisor's pause before the next one is short again. */
+const STEADY_MS = 1_100;
 
 export function namedPoint(point: NamedPoint): Point {
   return {
@@ -94,7 +96,7 @@ async function killAt(world: World, point: Point): Promise<Row> {
   const pid = await servingChild(world);
   const over = new AbortController();
   const { disarm } = await point.arm(world, pid);
-  const restart = restartMs(world, pid, over.signal);
+  const restart = watchRestart(world, pid, over.signal);
   const findings: Findings[] = [];
   try {
     for (let n = 0; n < MAX_SCRIPTS && isThere(pid); n += 1) findings.push(await runScript(world));
@@ -102,10 +104,11 @@ async function killAt(world: World, point: Point): Promise<Row> {
     over.abort();
     await disarm();
   }
-  const tookMs = await restart;
+  const back = await restart;
+  if (back) await pause(back.atMs + STEADY_MS - performance.now());
   const empty = { point: point.name, lost: [], doubled: [], ranTwice: 0, unexplained: [] };
-  const kill = { kills: tookMs === null ? 0 : 1, missed: tookMs === null ? 1 : 0 };
-  const row: Row = { ...empty, ...kill, restartsMs: tookMs === null ? [] : [tookMs] };
+  const kill = back ? { kills: 1, missed: 0, restartsMs: [back.tookMs] } : { ...NOTHING, missed: 1 };
+  const row: Row = { ...empty, ...kill };
   return findings.reduce<Row>((sum, each) => add(sum, { ...row, ...NOTHING, ...each }), row);
 }
 
@@ -130,15 +133,18 @@ async function servingChild(world: World): Promise<number> {
   return world.daemon.childPid();
 }
 
+type Restart = { readonly tookMs: number; readonly atMs: number };
+
 /** Null when the child is alive at the end of the scripts. */
-async function restartMs(world: World, pid: number, over: AbortSignal): Promise<number | null> {
+async function watchRestart(world: World, pid: number, over: AbortSignal): Promise<Restart | null> {
   while (isThere(pid)) {
     if (over.aborted) return null;
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    await pause(LOOK_MS);
   }
   const diedMs = performance.now();
   await answers(world);
-  return performance.now() - diedMs;
+  const atMs = performance.now();
+  return { tookMs: atMs - diedMs, atMs };
 }
 
 async function answers({ daemon }: World): Promise<void> {
@@ -158,3 +164,5 @@ export function otherEnds({ daemon }: World): string[] {
     .split("\n")
     .filter((line) => line.includes("the daemon ended (") && !line.includes("(SIGKILL)"));
 }
+
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));

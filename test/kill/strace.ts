@@ -94,6 +94,7 @@ function attached(strace: ChildProcess): Promise<void> {
   return new Promise((resolve, reject) => {
     let text = "";
     const give = (why: string) => {
+      clearTimeout(limit);
       strace.kill("SIGINT");
       reject(new Error(`strace ${why}: ${text}`));
     };
