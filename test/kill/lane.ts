@@ -105,7 +105,7 @@ async function killAt(world: World, point: Point): Promise<Row> {
     await disarm();
   }
   const back = await restart;
-  if (back) await pause(back.atMs + STEADY_MS - performance.now());
+  if (back) await pause(Math.max(0, back.atMs + STEADY_MS - performance.now()));
   const empty = { point: point.name, lost: [], doubled: [], ranTwice: 0, unexplained: [] };
   const kill = back ? { kills: 1, missed: 0, restartsMs: [back.tookMs] } : { ...NOTHING, missed: 1 };
   const row: Row = { ...empty, ...kill };

@@ -33,8 +33,8 @@ export type PowerLossOptions = {
   readonly normal: boolean;
 };
 
-/** An image after so many more acceptances: uneven, so that it hits other places of the script each time. */
-const ACCEPTED_BETWEEN = 37;
+/** Acceptances before the n-th image: uneven, so that each is taken at another place of the script. */
+const acceptedBefore = (n: number) => 20 + ((13 * n) % 41);
 /** Images of one disk: the kernel writes old pages by itself, so that a long run proves less. */
 const IMAGES_PER_DISK = 5;
 const MOMENT_MS = 60_000;
@@ -43,17 +43,21 @@ const STOP_MS = 10_000;
 /** Takes images in runs of a few, each on a fresh disk, and checks them when their daemon is gone. */
 export async function losePower({ images, normal }: PowerLossOptions): Promise<ImageCheck[]> {
   const checks: ImageCheck[] = [];
-  for (let left = images; left > 0; left -= IMAGES_PER_DISK)
-    checks.push(...(await oneDisk(Math.min(left, IMAGES_PER_DISK), normal)));
+  while (checks.length < images) {
+    const last = Math.min(checks.length + IMAGES_PER_DISK, images);
+    const waits = Array.from({ length: last - checks.length }, (_, at) => acceptedBefore(checks.length + at));
+    checks.push(...(await oneDisk(waits, normal)));
+  }
   return checks;
 }
 
-async function oneDisk(images: number, normal: boolean): Promise<ImageCheck[]> {
+/** An image after each of these numbers of further acceptances. */
+async function oneDisk(waits: readonly number[], normal: boolean): Promise<ImageCheck[]> {
   const folder = mkdtempSync(join(tmpdir(), "rpx-power-"));
   const mounted = join(folder, "disk");
   try {
     makeDisk(join(folder, "image"), mounted);
-    const told = await takeImages(folder, images, normal);
+    const told = await takeImages(folder, waits, normal);
     unmountDisk(mounted);
     const checks: ImageCheck[] = [];
     for (const [at, each] of told.entries())
@@ -65,14 +69,16 @@ async function oneDisk(images: number, normal: boolean): Promise<ImageCheck[]> {
   }
 }
 
-async function takeImages(folder: string, images: number, normal: boolean): Promise<Told[]> {
+async function takeImages(folder: string, waits: readonly number[], normal: boolean): Promise<Told[]> {
   const world = await startWorld({ dataDir: join(folder, "disk", "data"), normal });
   const over = new AbortController();
   const scripts = runScripts(world, over.signal);
   try {
     const told: Told[] = [];
-    for (let at = 0; at < images; at += 1)
+    for (const [at, wait] of waits.entries()) {
+      await eventually(acceptedMore(world, wait), MOMENT_MS, `${wait} more jobs accepted`, 1);
       told.push(await takeImage(world, join(folder, "image"), copyPath(folder, at)));
+    }
     over.abort();
     const [bad] = (await scripts).flatMap(({ lost, doubled }) => [...lost, ...doubled]);
     if (bad !== undefined) throw new Error(`before any power was lost: ${bad}`);
@@ -94,12 +100,14 @@ async function runScripts(world: World, signal: AbortSignal): Promise<Findings[]
   return findings;
 }
 
+function acceptedMore({ ledger }: World, count: number): () => Promise<boolean> {
+  const wanted = ledger.ids.size + count;
+  return async () => ledger.ids.size >= wanted;
+}
+
 /** The daemon stands still for the copy; whatever it had answered by then must be in it. */
 async function takeImage(world: World, image: string, copy: string): Promise<Told> {
-  const { ledger, daemon } = world;
-  const wanted = ledger.ids.size + ACCEPTED_BETWEEN;
-  await eventually(async () => ledger.ids.size >= wanted, MOMENT_MS, `${wanted} jobs accepted`, 1);
-  const pid = await daemon.childPid();
+  const pid = await world.daemon.childPid();
   process.kill(pid, "SIGSTOP");
   try {
     await eventually(async () => isStopped(pid), STOP_MS, "the daemon stands still", 1);
