@@ -42,6 +42,7 @@ function start() {
     random: createSimulatedRandom(1),
     events: createEvents({ store, clock }),
     maxStreamBytes: 1_000,
+    retire: async () => {},
     log: { warn: () => {} },
   });
 }
