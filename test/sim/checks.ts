@@ -110,6 +110,9 @@ function checkEnds(world: World, story: JobStory): void {
   }
 }
 
+/** From the end of a lease to the end of its worker, at most. */
+const TAKEN_AWAY_MS = 20_000;
+
 type Problem = { readonly check: string; readonly why: string };
 
 function unfounded(world: World, story: JobStory, sight: Sight): Problem | null {
@@ -132,10 +135,10 @@ function unfounded(world: World, story: JobStory, sight: Sight): Problem | null 
       work.kind === "oversize"
     )
       return { check: "INV-2", why: `its handler can only ${work.kind}` };
-    return unfoundedResult(story, sight, "result", sight.output);
+    return unfoundedResult(world, story, sight, "result", sight.output);
   }
   const error = sight.error ?? "";
-  if (error.startsWith("{")) return unfoundedResult(story, sight, "error", error);
+  if (error.startsWith("{")) return unfoundedResult(world, story, sight, "error", error);
   if (error.startsWith("invalid_result") && work.kind !== "unreadable")
     return { check: "INV-4", why: "nobody posted that" };
   if (error.startsWith("result_too_large") && work.kind !== "oversize")
@@ -151,16 +154,24 @@ function unfounded(world: World, story: JobStory, sight: Sight): Problem | null 
 
 /** INV-4: what is recorded was posted by the holder of the lease in force: the last one that got the job. */
 function unfoundedResult(
-  { posts, deliveries, retries }: JobStory,
+  world: World,
+  { posts, deliveries, retries, submission }: JobStory,
   sight: Sight,
   kind: string,
   text: string | null,
 ): Problem | null {
   const post = posts.find((each) => each.kind === kind && each.text === text && each.sentAtMs <= sight.atMs);
   if (post === undefined) return { check: "INV-4", why: "no worker posted that" };
-  const limitMs = retries.find(({ outcome }) => outcome !== "refused")?.sentAtMs ?? Number.POSITIVE_INFINITY;
-  if (sight.atMs > limitMs) return null;
-  const later = deliveries.find(({ order, atMs }) => order > post.order && atMs < limitMs);
+  // Where it was retried, an earlier end was right until the retry; later ones come from deliveries after it.
+  const retriedMs = retries.find(({ outcome }) => outcome !== "refused")?.sentAtMs;
+  // The stock protocol has no number: of two deliveries to one worker it cannot be told whose result came.
+  const numbered = world.plan.endpoints[submission.endpoint]?.worker.sdk === "own";
+  const later = deliveries.find(
+    ({ order, atMs, workerId }) =>
+      order > post.order &&
+      (numbered || workerId !== post.workerId) &&
+      (retriedMs === undefined || atMs < Math.max(retriedMs, sight.sentAtMs)),
+  );
   return later
     ? {
         check: "INV-4",
@@ -187,7 +198,10 @@ function unfoundedCancel({ cancels, purges, deliveries, lives }: JobStory, sight
     const denied = life?.idleTakesMs.some(
       (ms) => ms >= holder.askedAtMs && ms !== holder.askedAtMs && ms <= endedAtMs,
     );
-    return letGo > endedAtMs && !denied;
+    // One that was ended by us soon after may have been given up already.
+    const takenAway =
+      life?.ended !== "own" && (life?.endedAtMs ?? Number.POSITIVE_INFINITY) < endedAtMs + TAKEN_AWAY_MS;
+    return letGo > endedAtMs && !denied && !takenAway;
   }
 }
 

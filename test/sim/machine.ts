@@ -33,6 +33,8 @@ export type Machine = {
   /** The key of the admin, once the first daemon has made it. */
   adminKey(): string;
   isServing(): boolean;
+  /** It serves, is not on its way out, and its disk takes what it writes. */
+  isSound(): boolean;
   /** Everything that a person would mend: disk, pauses; a daemon that is away is on its way back. */
   heal(): void;
 };
@@ -84,7 +86,8 @@ export function createMachine(
   let builds = 0;
   let adminKey = "";
   let wallOffsetMs = 0;
-  let acceptedOffsetMs = 0;
+  /** How far the daemon's time was ahead of true time when it was last read. */
+  let lastAheadMs: number | null = null;
 
   // --- A process's view of the world: nothing reaches it while it is stopped, or after its end -------------
 
@@ -107,7 +110,11 @@ export function createMachine(
     const source = { wallMs: () => WALL_START_MS + clock.nowMs() + wallOffsetMs, monotonicMs: clock.nowMs };
     const { nowMs } = createSystemClock({ newestStoredMs, source });
     return {
-      nowMs,
+      nowMs: () => {
+        const ownMs = nowMs();
+        if (own.alive && own.ready) lastAheadMs = ownMs - clock.nowMs();
+        return ownMs;
+      },
       sleep: (ms, signal) => within(own, clock.sleep(ms, signal)),
       endOfTurn: (callback) => clock.endOfTurn(() => enter(own, callback)),
     };
@@ -177,9 +184,8 @@ export function createMachine(
       after: (kinds) => killAtCommit(own, "after", kinds),
     });
     own.disconnect = disconnect;
-    const newestStoredMs = newestTimeMs(db);
-    noteLeap(newestStoredMs);
-    const ownClock = clockOf(own, newestStoredMs);
+    const ownClock = clockOf(own, newestTimeMs(db));
+    noteLeap(ownClock.nowMs());
     const store = createSqliteStore({
       db,
       clock: ownClock,
@@ -228,11 +234,12 @@ export function createMachine(
     });
   }
 
-  /** What a new daemon takes over from the wall clock beyond the time that has gone by. */
-  function noteLeap(newestStoredMs: number): void {
-    const leapMs = wallOffsetMs - acceptedOffsetMs;
-    if (newestStoredMs > 0 && leapMs > 0) history.leaps.push({ atMs: clock.nowMs(), ms: leapMs });
-    acceptedOffsetMs = Math.max(acceptedOffsetMs, wallOffsetMs);
+  /** A new daemon believes the wall clock where that is ahead of all it finds stored. */
+  function noteLeap(ownMs: number): void {
+    const aheadMs = ownMs - clock.nowMs();
+    const leapMs = aheadMs - (lastAheadMs ?? aheadMs);
+    if (leapMs > 0) history.leaps.push({ atMs: clock.nowMs(), ms: leapMs });
+    lastAheadMs = aheadMs;
   }
 
   async function build() {
@@ -277,13 +284,8 @@ export function createMachine(
     }
     world.trace(`daemon ${own.number} serves`);
     own.ready = true;
-    offerQueue();
-  }
-
-  function offerQueue(): void {
-    const waited = queue;
-    queue = [];
-    for (const exchange of waited) accept(exchange);
+    world.disturb();
+    serveQueue();
   }
 
   /** The process is gone, and its supervisor starts the next after a while. */
@@ -344,6 +346,7 @@ export function createMachine(
 
   function strike(fault: MachineFault): void {
     const own = process;
+    world.disturb();
     if (fault.kind === "kill-at-commit") return void armed.push({ ...fault, left: fault.skip });
     if (fault.kind === "clock-jump") {
       coverage.fault(fault.kind);
@@ -389,7 +392,10 @@ export function createMachine(
     coverage.fault("full-disk");
     disk.setFull(true);
     world.trace("disk full");
-    void clock.sleep(ms).then(() => disk.setFull(false));
+    void clock.sleep(ms).then(() => {
+      world.disturb();
+      disk.setFull(false);
+    });
   }
 
   function pause(own: Process, ms: number): void {
@@ -407,8 +413,9 @@ export function createMachine(
   function resume(own: Process): void {
     const held = own.held ?? [];
     own.held = null;
+    world.disturb();
     for (const run of held) enter(own, run);
-    offerQueue();
+    serveQueue();
   }
 
   async function handOver(own: Process): Promise<void> {
@@ -433,8 +440,15 @@ export function createMachine(
 
   function accept(exchange: Exchange): void {
     if (!supervisor) exchange.reset();
-    else if (process && isServing()) void serve(process, exchange);
-    else queue.push(exchange);
+    // Behind all that arrives in this moment: it is served in one turn.
+    else if (queue.push(exchange) === 1) void clock.sleep(0).then(serveQueue);
+  }
+
+  function serveQueue(): void {
+    if (!process || !isServing()) return;
+    const waited = queue;
+    queue = [];
+    for (const exchange of waited) void serve(process, exchange);
   }
 
   async function serve(own: Process, exchange: Exchange): Promise<void> {
@@ -483,6 +497,7 @@ export function createMachine(
     strike,
     adminKey: () => adminKey,
     isServing,
+    isSound: () => isServing() && process?.ending === false && !disk.isFull(),
     heal: () => {
       armed.length = 0;
       disk.setFull(false);

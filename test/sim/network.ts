@@ -50,7 +50,7 @@ export type Network = { peer(name: string): Peer };
 
 /** Latency of one way, and of one that is late. */
 const LATENCY_MS = [1, 40] as const;
-const LATE_MS = [1_000, 80_000] as const;
+const LATE_MS = [100, 60_000] as const;
 /** A dead connection is noticed after this long. */
 const DEAF_MS = [500, 60_000] as const;
 /** Without an answer a sender gives up, unless it says when. */
@@ -73,11 +73,20 @@ export function createNetwork(world: World, accept: (exchange: Exchange) => void
     function send(request: Request, { giveUpMs = GIVE_UP_MS }: SendOptions = {}): Promise<Reply | null> {
       if (closed) return new Promise(() => {});
       const isPost = POSTS.has(request.route);
-      if (isPost && world.strikes("post-doubled", chance)) {
-        void travel(request, chance.skewed(...LATE_MS), GIVE_UP_MS, true);
-      }
       const late = isPost && world.strikes("post-late", chance);
-      return travel(request, late ? chance.skewed(...LATE_MS) : latencyMs(), giveUpMs, false);
+      const delayMs = late ? chance.skewed(...LATE_MS) : latencyMs();
+      if (isPost && world.strikes("post-doubled", chance)) {
+        void travel(request, delayMs + chance.between(...LATE_MS), GIVE_UP_MS, true);
+      }
+      if (isPost && world.strikes("post-stray", chance)) return stray(request);
+      return travel(request, delayMs, giveUpMs, false);
+    }
+
+    /** The sender's connection breaks, and yet the request is on its way. */
+    async function stray(request: Request): Promise<null> {
+      void travel(request, chance.skewed(...LATE_MS), GIVE_UP_MS, true);
+      await clock.sleep(latencyMs());
+      return closed ? new Promise(() => {}) : null;
     }
 
     /** `orphan`: a copy, whose answer nobody awaits and whose sender may be gone. */
@@ -111,8 +120,9 @@ export function createNetwork(world: World, accept: (exchange: Exchange) => void
       };
 
       function answer(reply: Reply): boolean {
-        if (exchange.abort.signal.aborted) return false;
+        if (orphan || exchange.abort.signal.aborted) return false;
         if (world.strikes("reply-lost-noticed", chance)) {
+          world.disturb();
           back(null);
           return false;
         }
@@ -122,9 +132,11 @@ export function createNetwork(world: World, accept: (exchange: Exchange) => void
       }
       /** The daemon believes that it arrived; the peer learns late that its connection is dead. */
       async function loseReply(): Promise<void> {
+        world.disturb();
         deaf += 1;
         await clock.sleep(chance.skewed(...DEAF_MS), timer.signal);
         deaf -= 1;
+        world.disturb();
         finish(null);
       }
       function reset(): void {
@@ -141,8 +153,14 @@ export function createNetwork(world: World, accept: (exchange: Exchange) => void
       return promise;
     }
 
+    /** Rounded up, so that it ends with a turn. */
+    function untilTurn(delayMs: number): number {
+      const { turnMs } = world.plan;
+      return Math.ceil((clock.nowMs() + delayMs) / turnMs) * turnMs - clock.nowMs();
+    }
+
     async function arrive(exchange: Exchange, delayMs: number, isOver: () => boolean): Promise<void> {
-      await clock.sleep(delayMs);
+      await clock.sleep(untilTurn(delayMs));
       while (isCut("out")) await clock.sleep(cutUntilMs.out - clock.nowMs());
       // What was given up while it waited at the sender was never sent.
       if (isOver()) return;

@@ -83,6 +83,7 @@ export const WEATHER = [
   "reply-lost-silently",
   "post-doubled",
   "post-late",
+  "post-stray",
   "client-gone",
   "start-refused",
   "boot-fails",
@@ -130,6 +131,8 @@ export type Plan = {
   readonly steps: readonly Step[];
   /** Faults end here, and everything has to come to its end. */
   readonly healAtMs: number;
+  /** Requests reach the machine at multiples of this: those of one moment are met by one turn of the daemon. */
+  readonly turnMs: number;
 };
 
 export const RUNS_PER_SEED = 100;
@@ -139,18 +142,24 @@ export function planOf(seed: number): Plan {
   const chance = chanceOf(seed, "plan");
   const endpoints = Array.from({ length: chance.between(1, 3) }, (_, at) => planEndpoint(chance, at));
   const lengthMs = chance.between(20_000, 90_000);
-  const runs = Array.from({ length: RUNS_PER_SEED }, (_, id) => ({
-    id,
-    // Half of the jobs come in a burst, so that queues form.
-    atMs: chance.hits(0.5) ? chance.between(0, lengthMs) : chance.between(0, lengthMs / 8),
-    act: planRun(chance, endpoints.length),
-  }));
+  const runs: { readonly id: number; readonly atMs: number; readonly act: Run }[] = [];
+  for (let id = 0; id < RUNS_PER_SEED; id += 1) {
+    // Half of the jobs come in a burst, so that queues form; some at the same moment as another, when workers may be idle.
+    const spreadMs = chance.hits(0.5) ? lengthMs : Math.floor(lengthMs / 8);
+    const twin = chance.hits(0.3) ? runs.at(-1) : undefined;
+    const act = planRun(chance, endpoints.length);
+    const atMs = chance.between(0, spreadMs);
+    runs.push(
+      twin ? { id, atMs: twin.atMs, act: { ...act, endpoint: twin.act.endpoint } } : { id, atMs, act },
+    );
+  }
   const operations = Array.from({ length: chance.between(60, 120) }, (_, at) =>
     planOperation(chance, RUNS_PER_SEED + at, runs, lengthMs, endpoints),
   );
   const faults = planFaults(chance, 1_000, lengthMs);
   const steps = [...runs, ...operations, ...faults].sort((a, b) => a.atMs - b.atMs || a.id - b.id);
-  return { seed, endpoints, weather: planWeather(chance), steps, healAtMs: lengthMs + 5_000 };
+  const turnMs = chance.pick([1, 20, 50]);
+  return { seed, endpoints, weather: planWeather(chance), steps, healAtMs: lengthMs + 5_000, turnMs };
 }
 
 function planEndpoint(chance: Chance, at: number): EndpointPlan {
@@ -171,7 +180,7 @@ function planEndpoint(chance: Chance, at: number): EndpointPlan {
     executionS: chance.between(5, 15),
     ttlS: chance.between(60, 180),
     startS: chance.between(5, 15),
-    retries: chance.hits(0.3) ? chance.between(1, 2) : 0,
+    retries: chance.hits(0.4) ? chance.between(1, 2) : 0,
     retentionS: chance.hits(0.15) ? chance.between(20, 60) : 1_800,
     maxQueued: chance.hits(0.1) ? chance.between(5, 20) : 0,
     worker: {
@@ -198,7 +207,7 @@ function planRun(chance: Chance, endpoints: number): Run {
 }
 
 function planWork(chance: Chance): Work {
-  const ms = chance.skewed(5, 3_000);
+  const ms = chance.hits(0.1) ? chance.between(1_000, 5_000) : chance.skewed(5, 2_000);
   const kind = chance.fraction();
   if (kind < 0.02) return { kind: "poison", ms };
   if (kind < 0.035) return { kind: "endless" };
@@ -206,7 +215,7 @@ function planWork(chance: Chance): Work {
   if (kind < 0.06) return { kind: "oversize", ms };
   if (kind < 0.07) return { kind: "flood", ms };
   if (kind < 0.09) return { kind: "refresh", ms };
-  if (kind < 0.15) return { kind: "error", ms };
+  if (kind < 0.17) return { kind: "error", ms: chance.between(100, 4_000) };
   const streams = chance.hits(0.2);
   return {
     kind: "echo",
@@ -223,7 +232,7 @@ function planOperation(
   lengthMs: number,
   endpoints: readonly EndpointPlan[],
 ): Step {
-  const run = chance.pick(runs);
+  const run = pickRun(chance, runs);
   const atMs = Math.min(lengthMs, run.atMs + chance.skewed(0, 20_000));
   const anywhere = { id, atMs: chance.between(0, lengthMs) };
   const endpoint = chance.between(0, endpoints.length - 1);
@@ -244,6 +253,12 @@ function planOperation(
   }
   if (kind < 0.98) return { ...anywhere, act: { kind: "deploy", endpoint } };
   return { ...anywhere, act: { kind: "stop-worker" } };
+}
+
+/** Often one that will fail: what follows a failure is where mistakes are made. */
+function pickRun(chance: Chance, runs: readonly Step[]): Step {
+  const failing = runs.filter(({ act }) => act.kind === "run" && act.work.kind !== "echo");
+  return chance.hits(0.3) && failing.length > 0 ? chance.pick(failing) : chance.pick(runs);
 }
 
 /** Kinds of faults with how many of each a seed that has them gets at most. */
@@ -298,8 +313,9 @@ const WORST_WEATHER: Weather = {
   "request-lost": 0.05,
   "reply-lost-noticed": 0.05,
   "reply-lost-silently": 0.05,
-  "post-doubled": 0.1,
-  "post-late": 0.05,
+  "post-doubled": 0.5,
+  "post-late": 0.1,
+  "post-stray": 0.15,
   "client-gone": 0.1,
   "start-refused": 0.2,
   "boot-fails": 0.3,

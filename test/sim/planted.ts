@@ -62,7 +62,15 @@ export async function findPlanted(bug: string, threads = availableParallelism())
 
 /** The JSON document of a run there; exit code 1 says that a seed failed. */
 function simulateIn(folder: string, threads: number): Promise<string> {
-  const args = ["test/sim/main.ts", "--json", "--until-failure", "--seeds", `${MOST_SEEDS}`, "--threads", `${threads}`];
+  const args = [
+    "test/sim/main.ts",
+    "--json",
+    "--until-failure",
+    "--seeds",
+    `${MOST_SEEDS}`,
+    "--threads",
+    `${threads}`,
+  ];
   return new Promise((resolve, reject) => {
     execFile(
       process.execPath,
@@ -80,7 +88,9 @@ async function main(names: readonly string[]): Promise<void> {
   console.log("| Bug | found by seed | through | what it saw |\n| --- | --- | --- | --- |");
   for (const bug of names.length > 0 ? names : plantedBugs()) {
     const { seed, check, message } = await findPlanted(bug);
-    console.log(`| ${bug} | ${seed ?? "not found"} | ${check ?? "-"} | ${message.split("\n")[0]?.slice(0, 120)} |`);
+    console.log(
+      `| ${bug} | ${seed ?? "not found"} | ${check ?? "-"} | ${message.split("\n")[0]?.slice(0, 120)} |`,
+    );
     if (seed === null) process.exitCode = 1;
   }
 }

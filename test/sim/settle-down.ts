@@ -1,6 +1,7 @@
 import type { SimulatedHost } from "../../src/runtime/adapters/simulated/worker-pool.ts";
 import type { Clients } from "./clients.ts";
 import type { Machine } from "./machine.ts";
+import { checkProgress } from "./progress.ts";
 import { until } from "./simulate.ts";
 import type { Workers } from "./workers.ts";
 import type { World } from "./world.ts";
@@ -20,8 +21,6 @@ type ListedWorker = { readonly id: string; readonly endpointId: string; readonly
 type Counted = Readonly<Record<"inQueue" | "inProgress" | "completed" | "failed", number>>;
 
 const LOOK_EVERY_MS = 2_500;
-/** INV-12: a worker asks and a job waits: it starts within this time. */
-const PROGRESS_MS = 5_000;
 /** Everything that was accepted has ended by now: the longest time to live, and the time to notice. */
 const END_LIMIT_MS = 300_000;
 /** Workers are what is wanted by now: the longest backoff of a start, and two periods of the reconciler. */
@@ -65,15 +64,18 @@ async function restoreSettings({ world, clients }: Parts): Promise<void> {
 
 /** Until every job has ended, also those whose ids no client was told; false when some did not. */
 async function watchToTheEnd({ world, clients, workers, performing }: Parts): Promise<boolean> {
-  const { clock, history, plan } = world;
+  const { clock, plan } = world;
   const endMs = clock.nowMs() + END_LIMIT_MS;
   const waitingSinceMs = plan.endpoints.map((): number | null => null);
   for (;;) {
-    for (const endpoint of plan.endpoints.keys()) {
+    for (const [endpoint, { retries }] of plan.endpoints.entries()) {
       const params = { endpoint: clients.endpointId(endpoint) };
       const { jobs } = await until(world, "health", clients.ask<Health>("health", params));
-      waitingSinceMs[endpoint] = jobs.inQueue === 0 ? null : (waitingSinceMs[endpoint] ?? clock.nowMs());
-      checkProgress(endpoint, waitingSinceMs[endpoint] ?? null);
+      const sinceMs = jobs.inQueue === 0 ? null : (waitingSinceMs[endpoint] ?? clock.nowMs());
+      waitingSinceMs[endpoint] = sinceMs;
+      // Jobs on backoff wait for time, not for workers.
+      if (sinceMs !== null && retries === 0)
+        checkProgress(world, workers, { endpoint, waitingSinceMs: sinceMs });
     }
     const open = await until(world, "jobs", openJobs(clients));
     if (open.length === 0 && performing.size === 0) return true;
@@ -82,23 +84,6 @@ async function watchToTheEnd({ world, clients, workers, performing }: Parts): Pr
       return false;
     }
     await clock.advance(LOOK_EVERY_MS);
-  }
-
-  function checkProgress(endpoint: number, sinceMs: number | null): void {
-    const askingMs = workers.askingSinceMs(endpoint);
-    // Jobs on backoff wait for time, not for workers.
-    if (sinceMs === null || askingMs === null || (plan.endpoints[endpoint]?.retries ?? 0) > 0) return;
-    const lastMs = history.deliveries.findLast(({ step }) => endpointOfStep(step) === endpoint)?.atMs ?? 0;
-    const stuckMs = clock.nowMs() - Math.max(sinceMs, askingMs, lastMs);
-    if (stuckMs > PROGRESS_MS)
-      world.fail(
-        "INV-12",
-        `endpoint ${endpoint}: jobs wait and a worker asks, and none started for ${stuckMs} ms`,
-      );
-  }
-
-  function endpointOfStep(step: number): number | undefined {
-    return history.submissions.get(step)?.endpoint;
   }
 }
 

@@ -7,6 +7,7 @@ import type { Violation } from "./history.ts";
 import { createMachine } from "./machine.ts";
 import { createNetwork } from "./network.ts";
 import type { Act, Plan, Step } from "./plan.ts";
+import { checkFreshJobs } from "./progress.ts";
 import { settleDown } from "./settle-down.ts";
 import { createWorkers, type Workers } from "./workers.ts";
 import { createWorld, type World, type WorldOptions } from "./world.ts";
@@ -25,6 +26,8 @@ export type Outcome = {
   readonly lines: readonly string[];
 };
 
+/** Amid the faults it is looked this often whether jobs start. */
+const CHECK_EVERY_MS = 1_000;
 /** The first daemon serves by then, and has made the admin's key. */
 const FIRST_START_MS = 2_000;
 
@@ -62,19 +65,31 @@ async function live(world: World, disk: ReturnType<typeof createSimulatedDisk>):
   // Faults begin once the endpoints are there; the weather is bad from the beginning.
   await until(world, "endpoints", clients.prepare());
   const startMs = clock.nowMs();
+  let nextCheckMs = startMs;
   const performing = new Set<Promise<void>>();
   for (const step of plan.steps) {
-    await clock.advance(Math.max(0, startMs + step.atMs - clock.nowMs()));
+    await passTo(startMs + step.atMs);
     const done = act(step);
     performing.add(done);
     void done.finally(() => performing.delete(done));
   }
-  await clock.advance(Math.max(0, startMs + plan.healAtMs - clock.nowMs()));
+  await passTo(startMs + plan.healAtMs);
   world.healed = true;
   world.trace("the world heals");
   machine.heal();
   await settleDown({ world, machine, clients, workers, host, performing });
   checkHistory(world);
+
+  async function passTo(atMs: number): Promise<void> {
+    while (clock.nowMs() < atMs) {
+      await clock.advance(Math.min(CHECK_EVERY_MS, atMs - clock.nowMs()));
+      if (clock.nowMs() >= nextCheckMs) {
+        nextCheckMs = clock.nowMs() + CHECK_EVERY_MS;
+        if (machine.isSound()) checkFreshJobs(world, workers);
+        else world.disturb();
+      }
+    }
+  }
 
   async function act({ id, act: what }: Step): Promise<void> {
     if (isWorkerFault(what)) strikeWorker(world, workers, what);

@@ -21,6 +21,8 @@ export type Workers = {
   ): boolean;
   /** Since when some sound worker of an endpoint has been asking for jobs without a break; null: none has. */
   askingSinceMs(endpoint: number): number | null;
+  /** No worker of the endpoint stands still or is cut off. */
+  areSound(endpoint: number): boolean;
 };
 
 type Held = { readonly delivery: Delivery; readonly work: Work; readonly stop: AbortController };
@@ -30,6 +32,7 @@ type Running = {
   readonly peer: Peer;
   terminate(): void;
   hang(pings: boolean): void;
+  isSound(): boolean;
   askingSinceMs(): number | null;
 };
 
@@ -331,7 +334,7 @@ export function createWorkers(world: World, network: Network): Workers {
       const { jobId, number } = job.delivery;
       const parts = work.chunks + work.progress;
       for (let part = 0; part < parts && !job.stop.signal.aborted; part += 1) {
-        await pause(work.ms / parts, job.stop.signal);
+        await pause(Math.round(work.ms / parts), job.stop.signal);
         if (part < work.progress) {
           const text = JSON.stringify({ by: workerId, number, progress: part });
           record(job, "progress", text);
@@ -417,6 +420,7 @@ export function createWorkers(world: World, network: Network): Workers {
       endpoint,
       peer,
       terminate,
+      isSound: () => !hung && !peer.isCut(),
       askingSinceMs: () => (hung || terminated || peer.isCut() ? null : askingSinceMs),
       hang: (pingsGoOn: boolean) => {
         hung = true;
@@ -433,6 +437,8 @@ export function createWorkers(world: World, network: Network): Workers {
       );
       return since.length === 0 ? null : Math.min(...since);
     },
+    areSound: (endpoint) =>
+      [...running.values()].every((worker) => worker.endpoint !== endpoint || worker.isSound()),
     strike: (what) => {
       const alive = [...running.values()];
       if (alive.length === 0) return false;

@@ -19,6 +19,9 @@ export type World = {
   strikes(kind: WeatherKind, chance: Chance): boolean;
   /** No fault begins any more. */
   healed: boolean;
+  /** Something went wrong that may keep jobs from workers for a while. */
+  disturb(): void;
+  disturbedAtMs(): number;
   fail(check: string, message: string): void;
   /** One line of what happened, for the hash and for people. */
   trace(line: string): void;
@@ -41,6 +44,7 @@ export function createWorld(plan: Plan, { keepLines = KEPT_LINES }: WorldOptions
   const lines: string[] = [];
   const violations: Violation[] = [];
   let pending = "";
+  let disturbedAtMs = 0;
 
   const world: World = {
     plan,
@@ -62,6 +66,10 @@ export function createWorld(plan: Plan, { keepLines = KEPT_LINES }: WorldOptions
       if (struck) coverage.fault(kind);
       return struck;
     },
+    disturb: () => {
+      disturbedAtMs = clock.nowMs();
+    },
+    disturbedAtMs: () => disturbedAtMs,
     fail: (check, message) => {
       if (violations.length < MAX_VIOLATIONS) violations.push({ check, message });
       world.trace(`VIOLATION ${check}: ${message}`);

@@ -73,7 +73,8 @@ export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
   async function done(call: Call<WorkerPrincipal>): Promise<Answer> {
     const { workerId } = call.principal;
     const { applied } = await deliveries.report(leaseOf(call), call.bytes.toString("utf8"));
-    const wanted = Number(call.headers[TAKE_HEADER] ?? 0);
+    // A post that changed nothing may be a copy, whose answer nobody reads: it brings no job.
+    const wanted = applied ? Number(call.headers[TAKE_HEADER] ?? 0) : 0;
     if (wanted > 0 && isFirstParty(call) && workers.mayTake(workerId)) {
       const max = Math.min(Math.max(wanted, prefetchOf(call.principal.endpointId)), MAX_BATCH);
       const taken = await deliveries.takeNow({ ...call.principal, max, startable: wanted, draining: false });

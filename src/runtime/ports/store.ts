@@ -222,7 +222,7 @@ export type FleetStore = {
   endpoints(): readonly Endpoint[];
   release(id: EndpointId, version: number): Release | null;
 
-  /** A worker row before its resource exists, with the digest of its token. */
+  /** A worker row before its resource exists, with the digest of its token. Refused on a full disk: the wish may be over when there is room. */
   addWorker(worker: Worker, tokenDigest: string, nowMs: number): Promise<void>;
   /** Moves a worker along its table; false when the table refuses. `revoke` makes its token worthless in the same transaction. */
   moveWorker(

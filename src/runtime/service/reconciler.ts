@@ -202,7 +202,14 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       endedAtMs: null,
       handle: null,
     };
-    await store.fleet.addWorker(row, digestKey(token), nowMs);
+    try {
+      await store.fleet.addWorker(row, digestKey(token), nowMs);
+    } catch (error) {
+      if (!(error instanceof RpxError)) throw error;
+      // A full disk: whether a worker is still wanted is for a later pass to see.
+      log.warn({ endpointId, err: error }, "worker not started");
+      return;
+    }
     const env = workerEnvironment({
       baseUrl: options.workerUrl(),
       endpointId: endpoint.id,
@@ -326,21 +333,18 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     exit: WorkerExit | undefined,
   ): Promise<void> {
     const nowMs = clock.nowMs();
-    if (exit) return settleExit(exit);
-    if (handle === undefined) {
-      await store.jobs.endLeases(worker.id, "return", "its process ended with the daemon", nowMs);
-      await store.fleet.moveWorker(
-        worker.id,
-        { to: "gone", reason: "its process ended with the daemon", revoke: true },
-        nowMs,
-      );
-    } else if (worker.state === "wanted") {
-      await store.fleet.moveWorker(
-        worker.id,
-        { to: "starting", reason: "booting the handler", handle },
-        nowMs,
-      );
+    if (handle === undefined && !exit) {
+      const reason = "its process ended with the daemon";
+      await store.jobs.endLeases(worker.id, "return", reason, nowMs);
+      await store.fleet.moveWorker(worker.id, { to: "gone", reason, revoke: true }, nowMs);
+      return;
     }
+    // Its start was still under way when the daemon before this one ended.
+    if (worker.state === "wanted") {
+      const reason = "booting the handler";
+      await store.fleet.moveWorker(worker.id, { to: "starting", reason, handle: handle ?? null }, nowMs);
+    }
+    if (exit) await settleExit(exit);
   }
 
   function isPresent(workerId: WorkerId): boolean {

@@ -157,7 +157,7 @@ export function createFleetStore({ db, commit, journal }: FleetOptions): FleetSt
       return row ? releaseOf(row as Row) : null;
     },
     addWorker: (worker, tokenDigest, nowMs) =>
-      commit.run("essential", () => {
+      commit.run("synced", () => {
         const { id, endpointId, release, pool, state, reason, createdAtMs, handle } = worker;
         insertWorker.run(id, endpointId, release, pool, state, reason, createdAtMs, handle, tokenDigest);
         record(

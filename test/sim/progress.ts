@@ -1,0 +1,56 @@
+import type { Submission } from "./history.ts";
+import type { Workers } from "./workers.ts";
+import type { World } from "./world.ts";
+
+/** INV-12: where a worker asks and a job waits, a job starts within this time. */
+const PROGRESS_MS = 5_000;
+
+/** Fails when jobs of an endpoint have been waiting since a time while a sound worker asked for them, and none started. */
+export function checkProgress(
+  world: World,
+  workers: Workers,
+  { endpoint, waitingSinceMs }: { readonly endpoint: number; readonly waitingSinceMs: number },
+): void {
+  const askingSinceMs = workers.askingSinceMs(endpoint);
+  if (askingSinceMs === null) return;
+  const { history } = world;
+  const lastStartMs =
+    history.deliveries.findLast(({ step }) => history.submissions.get(step)?.endpoint === endpoint)?.atMs ??
+    0;
+  const stuckMs = world.nowMs() - Math.max(waitingSinceMs, askingSinceMs, lastStartMs, world.disturbedAtMs());
+  if (stuckMs > PROGRESS_MS)
+    world.fail(
+      "INV-12",
+      `endpoint ${endpoint}: jobs wait and a worker asks, and none started for ${stuckMs} ms`,
+    );
+}
+
+/** The same amid faults, as far as the outside can know: of jobs that were accepted and never handed out. */
+export function checkFreshJobs(world: World, workers: Workers): void {
+  const { history } = world;
+  if (world.nowMs() - world.disturbedAtMs() < PROGRESS_MS) return;
+  const touched = new Set<string | number>([
+    ...history.deliveries.map(({ jobId }) => jobId),
+    ...history.orders.map(({ target }) => target),
+  ]);
+  for (const endpoint of world.plan.endpoints.keys()) {
+    if (!workers.areSound(endpoint)) continue;
+    const waiting = [...history.submissions.values()].flatMap((submission) =>
+      submission.endpoint === endpoint ? (waitsSinceMs(world, submission, touched) ?? []) : [],
+    );
+    if (waiting.length > 0) checkProgress(world, workers, { endpoint, waitingSinceMs: Math.min(...waiting) });
+  }
+}
+
+/** Since when a job surely waits; null when it may have ended or begun. */
+function waitsSinceMs(
+  world: World,
+  { jobId, endpoint, sendings, ttlMs }: Submission,
+  touched: ReadonlySet<string | number>,
+): number | null {
+  const first = sendings[0];
+  if (jobId === null || touched.has(jobId) || touched.has(endpoint) || !first) return null;
+  // Before a disturbance it may have been given to a worker that never heard of it.
+  if (first.sentAtMs < world.disturbedAtMs()) return null;
+  return world.nowMs() - first.sentAtMs < ttlMs / 2 ? first.endedAtMs : null;
+}
