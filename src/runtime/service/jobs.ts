@@ -1,4 +1,5 @@
 import { RpxError } from "../../contract/error.ts";
+import { jobIdOf } from "../core/job-id.ts";
 import { isTerminal } from "../core/job-machine.ts";
 import type { Endpoint, Job, JobCounts, JobId, JobPolicy, JobState, QueuedJob } from "../core/model.ts";
 import type { Clock } from "../ports/clock.ts";
@@ -61,8 +62,6 @@ export type JobsOptions = {
   readonly admit: Admission;
 };
 
-/** RunPod's job ids end in a region; ours is this machine. */
-const ID_SUFFIX = "-u1";
 const PURGE_BATCH = 500;
 /** A /runsync result is kept this long when the caller gave `wait`. */
 const SYNC_WAITED_RETENTION_MS = 300_000;
@@ -111,7 +110,7 @@ export function createJobs({ store, clock, random, events, admit }: JobsOptions)
   function newJob(endpoint: Endpoint, owner: string, request: RunRequest, nowMs: number): QueuedJob {
     const policy = policyOf(endpoint, request);
     return {
-      id: `${request.operation === "runsync" ? "sync-" : ""}${random.uuid()}${ID_SUFFIX}` as JobId,
+      id: jobIdOf(request.operation, random.uuid(), nowMs),
       endpointId: endpoint.id,
       owner,
       generation: 1,
