@@ -52,6 +52,8 @@ export function createLoop({ clock, tick, maxPauseMs, minPauseMs, log, name }: L
       running ??= run();
     },
     nudge: () => {
+      // Once is enough, and each abort makes an exception with a stack: 4 % of a daemon under load.
+      if (nudged) return;
       nudged = true;
       wake.abort();
     },
