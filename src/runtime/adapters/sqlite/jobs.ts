@@ -17,7 +17,7 @@ import { prepareJobStatements } from "./job-statements.ts";
 import { createJobTransitions } from "./job-transitions.ts";
 import type { JournalWriter } from "./journal.ts";
 import { createPayloads } from "./payloads.ts";
-import { jobOf, type Row } from "./rows.ts";
+import { JOB_ROW, jobOf, type Row } from "./rows.ts";
 
 export type JobsOptions = {
   readonly db: DatabaseSync;
@@ -320,6 +320,8 @@ function listJobs(db: DatabaseSync, filter: JobFilter): (Job & { seq: number })[
   if (filter.workerId) add("worker_id = ?", filter.workerId);
   if (filter.states?.length) add(`state IN (${filter.states.map(() => "?").join(", ")})`, ...filter.states);
   if (filter.idPrefix) add("id >= ? AND id < ?", filter.idPrefix, `${filter.idPrefix}\u{10FFFF}`);
-  const statement = db.prepare(`SELECT * FROM jobs WHERE ${where.join(" AND ")} ORDER BY seq DESC LIMIT ?`);
+  const statement = db.prepare(
+    `SELECT ${JOB_ROW} FROM jobs WHERE ${where.join(" AND ")} ORDER BY seq DESC LIMIT ?`,
+  );
   return statement.all(...values, filter.limit).map((row) => ({ ...jobOf(row), seq: row.seq as number }));
 }
