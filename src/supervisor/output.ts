@@ -16,6 +16,8 @@ const KEPT_SEGMENTS = 2;
  */
 export const MAX_OUTPUT_BYTES_PER_S = 2 * 1024 * 1024;
 const OUTPUT_BURST_MS = 250;
+/** Stamped lines of this time are written at once: a busy worker prints two for each of thousands of jobs a second. */
+const GATHER_MS = 10;
 
 /** Read bytes that are stamped and written at once; as empty lines they become 17 times as many. */
 const MAX_BATCH_BYTES = 64 * 1024;
@@ -137,11 +139,16 @@ function createPace(maxBytesPerS: number): (bytes: number) => Promise<void> {
 
 type SegmentFile = { append(bytes: Buffer): Promise<void>; close(): Promise<void> };
 
-/** Appends whole batches one after another. A batch holds at most the stamped lines of {@link MAX_BATCH_BYTES}. */
+/**
+ * Appends whole batches one after another. `append` resolves at once while little is gathered, so that the next lines are stamped
+ * when they come, and after the write when it is much.
+ */
 function createSegmentFile(path: string): SegmentFile {
   let handle: FileHandle | null = null;
   let size = 0;
   let lostBytes = 0;
+  let gathered: Buffer[] = [];
+  let gatheredBytes = 0;
   let queue: Promise<void> = Promise.resolve();
 
   const openSegment = async (): Promise<FileHandle> => {
@@ -180,9 +187,19 @@ function createSegmentFile(path: string): SegmentFile {
       await close().catch(() => {});
     }
   };
-  const append = (bytes: Buffer): Promise<void> => {
-    if (bytes.length > 0) queue = queue.then(() => writeOrCount(bytes));
-    return queue;
+  const writeGathered = async (): Promise<void> => {
+    await sleep(GATHER_MS);
+    const bytes = Buffer.concat(gathered);
+    gathered = [];
+    gatheredBytes = 0;
+    await writeOrCount(bytes);
+  };
+  const append = async (bytes: Buffer): Promise<void> => {
+    if (bytes.length === 0) return;
+    if (gathered.length === 0) queue = queue.then(writeGathered);
+    gathered.push(bytes);
+    gatheredBytes += bytes.length;
+    if (gatheredBytes >= MAX_BATCH_BYTES) await queue;
   };
   return { append, close: () => queue.then(close).catch(() => {}) };
 }

@@ -127,14 +127,17 @@ describe("captureOutput", () => {
     // A folder where the file should be: it cannot be opened, like a file on a disk that is full of inodes.
     mkdirSync(logPath, { recursive: true });
     const { done } = capture(stdout, stderr);
-    stdout.write("lost\n");
-    await until("the line is lost", () => stdout.readableLength === 0);
+    // So much that nothing more is read before its write was tried.
+    stdout.write("lost\n".repeat(13_107));
+    await until("the lines are read", () => stdout.readableLength === 0);
+    stdout.write("late\n");
+    await until("the lines are lost", () => stdout.readableLength === 0);
     rmSync(logPath, { recursive: true });
     stdout.end("kept\n");
     stderr.end();
     await done;
     expect(readFileSync(logPath, "utf8")).toMatch(
-      /^\d+\te\trpx: 9 bytes of output could not be written and are lost\n7\to\tkept\n$/,
+      /^\d+\te\trpx: 1179\d\d bytes of output could not be written and are lost\n(7\to\tlate\n)?7\to\tkept\n$/,
     );
   });
 });
