@@ -2,7 +2,7 @@ import type { WorkerRouteName } from "../../contract/routes.ts";
 import { readObject, spliceArray } from "../../text/json-text.ts";
 import type { Endpoint, EndpointId, JobId } from "../core/model.ts";
 import type { Delivery, LeaseRef } from "../ports/store.ts";
-import type { Deliveries } from "../service/deliveries.ts";
+import type { Deliveries, NextJobs } from "../service/deliveries.ts";
 import type { Stops } from "../service/stops.ts";
 import type { WorkerPrincipal, Workers } from "../service/workers.ts";
 import { jobForWorker } from "./present.ts";
@@ -71,20 +71,22 @@ export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
   }
 
   async function done(call: Call<WorkerPrincipal>): Promise<Answer> {
-    const { workerId } = call.principal;
-    const { applied } = await deliveries.report(leaseOf(call), call.bytes.toString("utf8"));
-    // A post that changed nothing may be a copy, whose answer nobody reads: it brings no job.
-    const wanted = applied ? Number(call.headers[TAKE_HEADER] ?? 0) : 0;
-    if (wanted > 0 && isFirstParty(call) && workers.mayTake(workerId)) {
-      const max = Math.min(Math.max(wanted, prefetchOf(call.principal.endpointId)), MAX_BATCH);
-      const taken = await deliveries.takeNow({ ...call.principal, max, startable: wanted, draining: false });
-      if (taken.length > 0)
-        return {
-          ...deliver(taken, true, { [FAST_HEADER]: "1" }),
-          onUnsent: () => void deliveries.giveBack(taken),
-        };
-    }
-    return json(applied ? "{}" : '{"ignored":true}');
+    const next = wantedNext(call);
+    const { applied, taken } = await deliveries.report(leaseOf(call), call.bytes.toString("utf8"), next);
+    if (taken.length === 0) return json(applied ? "{}" : '{"ignored":true}');
+    return {
+      ...deliver(taken, true, { [FAST_HEADER]: "1" }),
+      onUnsent: () => void deliveries.giveBack(taken),
+    };
+  }
+
+  /** The fast path: how many jobs the worker asks for with its post; null where it gets none. */
+  function wantedNext(call: Call<WorkerPrincipal>): NextJobs | null {
+    const { workerId, endpointId } = call.principal;
+    const wanted = Number(call.headers[TAKE_HEADER] ?? 0);
+    if (!(wanted > 0) || !isFirstParty(call) || !workers.mayTake(workerId)) return null;
+    const max = Math.min(Math.max(wanted, prefetchOf(endpointId)), MAX_BATCH);
+    return { workerId, endpointId, max, startable: wanted };
   }
 
   async function chunk(call: Call<WorkerPrincipal>): Promise<Answer> {

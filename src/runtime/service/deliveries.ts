@@ -4,7 +4,7 @@ import type { EndpointId, JobId, RunningJob, WorkerId } from "../core/model.ts";
 import { type Report, readChunk, readReport } from "../core/result.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Random } from "../ports/random.ts";
-import type { Applied, Delivery, LeaseRef, Store } from "../ports/store.ts";
+import type { Applied, Delivery, LeaseRef, Result, Store } from "../ports/store.ts";
 import type { Events } from "./events.ts";
 
 /** How long a take is held: below the 30 s after which some SDKs give up. */
@@ -16,6 +16,7 @@ const PARALLEL_CROSSING_MS = 2 * TAKE_HOLD_MS;
 /** Pause before a claim that came back empty is tried again, and one that failed. */
 const EMPTY_CLAIM_MS = 100;
 const FAILED_CLAIM_MS = 1_000;
+const NOTHING: Promise<readonly Delivery[]> = Promise.resolve([]);
 
 export type TakeRequest = {
   readonly workerId: WorkerId;
@@ -30,20 +31,27 @@ export type TakeRequest = {
   readonly signal: AbortSignal;
 };
 
+/** The jobs that a first-party worker wants in the reply to a result, without waiting. */
+export type NextJobs = Pick<TakeRequest, "endpointId" | "workerId" | "max" | "startable">;
+
+/** What became of a post, and the next jobs where it asked for some. */
+export type Reported = {
+  readonly applied: boolean;
+  readonly taken: readonly Delivery[];
+};
+
 /** The worker's side of jobs: take, result, progress, chunk. */
 export type Deliveries = {
   /** Holds until jobs are there; empty after the hold, at release or when the poll's socket closes. */
   take(request: TakeRequest): Promise<readonly Delivery[]>;
-  /** Jobs without waiting: the fast path of first-party workers. */
-  takeNow(request: Omit<TakeRequest, "signal" | "busy">): Promise<readonly Delivery[]>;
   /** Puts back deliveries whose reply did not leave: they do not count. */
   giveBack(deliveries: readonly Delivery[]): Promise<void>;
   /** Answers a worker's held takes with nothing, at once. */
   release(workerId: WorkerId): void;
   /** This daemon hands over or stops: held takes are answered with nothing, and none is held any more. */
   close(): void;
-  /** Records what a worker posted to job-done. */
-  report(lease: LeaseRef, body: string): Promise<{ readonly applied: boolean }>;
+  /** Records what a worker posted to job-done and, with a result, hands over the next jobs. */
+  report(lease: LeaseRef, body: string, next: NextJobs | null): Promise<Reported>;
   /** Records a result that is over the size limit. */
   reportOversize(lease: LeaseRef): Promise<Applied>;
   /** Records a chunk; a stream over its limit fails the job. */
@@ -234,31 +242,51 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     );
   }
 
-  async function report(lease: LeaseRef, body: string): Promise<{ readonly applied: boolean }> {
+  async function report(lease: LeaseRef, body: string, next: NextJobs | null): Promise<Reported> {
     const result = readReport(body);
     if (result.kind === "progress") {
       const { applied } = await store.jobs.progress(lease, result.outputJson, clock.nowMs());
       if (applied) events.touchJob(lease.jobId);
-      return { applied };
+      return { applied, taken: [] };
     }
-    const ended = await recordEnd(lease, result);
+    const reported = await recordEnd(lease, result, next);
     askAfresh(lease.workerId).catch((error: unknown) => log.warn({ err: error }, "worker not asked afresh"));
-    return ended;
+    return reported;
   }
 
-  async function recordEnd(lease: LeaseRef, result: Exclude<Report, { kind: "progress" }>): Promise<Applied> {
-    const nowMs = clock.nowMs();
+  async function recordEnd(
+    lease: LeaseRef,
+    result: Exclude<Report, { kind: "progress" }>,
+    next: NextJobs | null,
+  ): Promise<Reported> {
     if (result.kind === "unreadable") {
       const error = `invalid_result: the result is ${result.reason}`;
-      return store.jobs.finish(lease, { kind: "rejected", failure: "invalid_result", error }, nowMs);
+      return finish(lease, { kind: "rejected", failure: "invalid_result", error }, next);
     }
-    // In one transaction with the result and before it: an open take of this worker gets nothing more.
-    const retired = result.refresh
-      ? options.retire(lease.workerId, "its handler asked for a fresh worker")
-      : Promise.resolve();
     const ended = result.kind === "error" ? { ...result, retryDelayMs: retryDelayMs(lease.jobId) } : result;
-    const [applied] = await Promise.all([store.jobs.finish(lease, ended, nowMs), retired]);
-    return applied;
+    if (!result.refresh) return finish(lease, ended, next);
+    // In one transaction with the result and before it: an open take of this worker gets nothing more.
+    const retired = options.retire(lease.workerId, "its handler asked for a fresh worker");
+    const [reported] = await Promise.all([finish(lease, ended, null), retired]);
+    return reported;
+  }
+
+  /** Result and next take are asked for in one turn, so that one commit and one sync carry both. */
+  async function finish(lease: LeaseRef, result: Result, next: NextJobs | null): Promise<Reported> {
+    const finished = store.jobs.finish(lease, result, clock.nowMs());
+    const taking = next === null ? NOTHING : takeNow(next);
+    try {
+      const { applied } = await finished;
+      const taken = await taking;
+      // A post that changed nothing may be a copy, whose answer nobody reads: it brings no job.
+      if (!applied) await giveBack(taken);
+      if (!applied || next === null || taken.length > 0) return { applied, taken: applied ? taken : [] };
+      // What has become ready meanwhile saves the worker a take.
+      return { applied, taken: await takeNow(next) };
+    } catch (error) {
+      await giveBack(await taking);
+      throw error;
+    }
   }
 
   /** Backoff of opt-in retries: 15 + n^4 + rand(30)(n+1) seconds. */
@@ -291,13 +319,16 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     return appended;
   }
 
-  async function takeNow(request: Omit<TakeRequest, "signal" | "busy">): Promise<readonly Delivery[]> {
-    const { endpointId, workerId, startable } = request;
-    const count = Math.min(request.max, dispatch.unreserved(endpointId));
-    if (request.draining || count <= 0) return [];
+  /** Jobs without waiting: the fast path of first-party workers. None where they cannot be claimed: the result counts. */
+  async function takeNow({ endpointId, workerId, max, startable }: NextJobs): Promise<readonly Delivery[]> {
+    const count = Math.min(max, dispatch.unreserved(endpointId));
+    if (count <= 0) return [];
     dispatch.reserve(endpointId, count);
     try {
       return await store.jobs.take({ endpointId, workerId, max: count, startable }, clock.nowMs());
+    } catch (error) {
+      log.warn({ err: error, endpointId }, "claim failed");
+      return [];
     } finally {
       dispatch.settle(endpointId, count);
       pump(endpointId);
@@ -306,7 +337,6 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
 
   return {
     take,
-    takeNow,
     giveBack,
     release,
     close: () => {
