@@ -16,8 +16,8 @@ export type AutoscalerOptions = {
 
 /** A look at every endpoint at least this often. */
 const MAX_PAUSE_MS = 5_000;
-/** Load changes within this time are looked at together. */
-const MIN_PAUSE_MS = 5;
+/** Load changes within this time are looked at together; the first one after a pause is looked at at once. */
+const MIN_PAUSE_MS = 20;
 
 /**
  * Reads each endpoint's load and writes how many workers it should have, with the reason, into the store. It starts and

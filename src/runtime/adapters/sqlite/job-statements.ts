@@ -64,8 +64,14 @@ export function prepareJobStatements(db: DatabaseSync) {
     `SELECT count(*) AS n FROM (SELECT 1 FROM jobs
      WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 AND low_priority = 0 LIMIT ${COUNTED_AT_MOST})`,
   );
+  // jobs_ready, jobs_delayed: whether any waiting job is one that starts no worker: of low priority, or on backoff on any endpoint.
+  const anyUnhurried = db.prepare(
+    `SELECT 1 WHERE EXISTS (SELECT 1 FROM jobs WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 AND low_priority > 0)
+       OR EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_delayed WHERE state = 'IN_QUEUE' AND delayed = 1)`,
+  );
+  // Named, or SQLite reads every job that the endpoint ever had.
   const queuedLater = db.prepare(
-    `SELECT count(*) AS n FROM jobs WHERE state = 'IN_QUEUE' AND delayed = 1 AND endpoint_id = ?`,
+    `SELECT count(*) AS n FROM jobs INDEXED BY jobs_delayed WHERE state = 'IN_QUEUE' AND delayed = 1 AND endpoint_id = ?`,
   );
   // In the order of their delivery: jobs of one take are handed over in queue order.
   const leased = db.prepare(
@@ -148,6 +154,7 @@ export function prepareJobStatements(db: DatabaseSync) {
     unreadChunks,
     workerReady,
     oldestNormal,
+    anyUnhurried,
     queuedLater,
     leased,
     prefetched,

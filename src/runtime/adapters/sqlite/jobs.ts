@@ -264,7 +264,10 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
     counts: (endpointId, owner) => counts.read(endpointId, owner),
     sample: (endpointId) => {
       const { inQueue, inProgress } = counts.read(endpointId, null);
-      const inQueueNormal = Number(sql.queuedNormal.get(endpointId)?.n);
+      // Counting thousands takes 0.4 ms: only where the counters do not tell.
+      const inQueueNormal = sql.anyUnhurried.get(endpointId)
+        ? Number(sql.queuedNormal.get(endpointId)?.n)
+        : inQueue;
       const oldest = sql.oldestNormal.get(endpointId)?.at;
       return {
         inQueue,
