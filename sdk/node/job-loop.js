@@ -49,15 +49,14 @@ export function createJobLoop({ config, settings, showRunning }) {
     while (running.size > 0 || ready.length > 0) await changed();
   }
 
+  /** A plain timer: this runs for every job, and an aborted signal makes two exceptions. */
   async function changed(limitMs) {
-    const controller = new AbortController();
-    const woken = new Promise((resolve) => {
+    let timer;
+    await new Promise((resolve) => {
       wake = resolve;
+      if (limitMs !== undefined) timer = setTimeout(resolve, limitMs);
     });
-    const waits =
-      limitMs === undefined ? [] : [pause(limitMs, undefined, { signal: controller.signal }).catch(() => {})];
-    await Promise.race([woken, ...waits]);
-    controller.abort();
+    clearTimeout(timer);
   }
 
   function nextConcurrency() {
