@@ -54,7 +54,9 @@ export async function needNpmPeers(): Promise<string | null> {
     cwd: CACHE,
     encoding: "utf8",
   });
-  return status === 0 ? null : `npm could not install ${names.join(", ")}: ${stderr.trim().split("\n").at(-1)}`;
+  return status === 0
+    ? null
+    : `npm could not install ${names.join(", ")}: ${stderr.trim().split("\n").at(-1)}`;
 }
 
 /** Where a program of a peer has to be started so that it finds its packages. */

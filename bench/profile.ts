@@ -16,7 +16,10 @@ type Profile = {
 };
 
 /** The largest shares of a profile in percent of the time that was not idle. */
-export function summarize(path: string, top: number): { readonly functions: string[]; readonly files: string[] } {
+export function summarize(
+  path: string,
+  top: number,
+): { readonly functions: string[]; readonly files: string[] } {
   const { nodes, samples, timeDeltas } = JSON.parse(readFileSync(path, "utf8")) as Profile;
   const selfUs = new Map<number, number>();
   samples.forEach((id, at) => {

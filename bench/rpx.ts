@@ -13,8 +13,7 @@ const PROFILE_VARIABLE = "RPX_BENCH_PROFILE";
 export function startRpx(): Promise<RealDaemon> {
   if (!existsSync(join(import.meta.dirname, "../dist"))) throw new Error("rpx is not built");
   const profiles = process.env[PROFILE_VARIABLE];
-  const env =
-    profiles === undefined ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profiles}` };
+  const env = profiles === undefined ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profiles}` };
   return startRealDaemon({ config: { logLevel: "info", minFreeBytes: 1_000_000_000 }, env });
 }
 

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { Figure, Side } from "../figure.ts";
-import { needNpmPeers, needPrograms, PEER_MODULES, startRedis } from "../peers.ts";
 import { INPUT, RUN_BODY } from "../payload.ts";
+import { needNpmPeers, needPrograms, PEER_MODULES, startRedis } from "../peers.ts";
 import { output, start } from "../processes.ts";
 import { createEndpoint, PROGRAMS, startRpx } from "../rpx.ts";
 
@@ -40,7 +40,11 @@ async function measureRpx(): Promise<number> {
 async function measureBullMq(): Promise<number> {
   const redis = await startRedis(true);
   const place = [PEER_MODULES, String(redis.port)];
-  const worker = await start(process.execPath, [join(PROGRAMS, "bullmq-worker.mjs"), ...place, String(LANES)]);
+  const worker = await start(process.execPath, [
+    join(PROGRAMS, "bullmq-worker.mjs"),
+    ...place,
+    String(LANES),
+  ]);
   try {
     const producer = [join(PROGRAMS, "produce-bullmq.mjs"), ...place];
     return await rate((jobs) => [...producer, jobs, String(IN_FLIGHT), JSON.stringify(INPUT)]);

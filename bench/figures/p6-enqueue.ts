@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { Figure, Side } from "../figure.ts";
-import { needPrograms } from "../peers.ts";
 import { RUN_BODY } from "../payload.ts";
+import { needPrograms } from "../peers.ts";
 import { start } from "../processes.ts";
 import { createEndpoint, PROGRAMS, startRpx } from "../rpx.ts";
 import { postsPerSecond } from "../wrk.ts";
@@ -15,7 +15,8 @@ export const figure: Figure = {
   title: `POST /run a second, ${CONNECTIONS} connections`,
   peer: "bare node:http that parses the same body",
   rows: [{ name: "", unit: "requests/s", better: "higher", gate: 0.22, stretch: 0.33 }],
-  limit: "the bare server is the limit of one Node process; rpx adds key, checks, a synced commit of four rows",
+  limit:
+    "the bare server is the limit of one Node process; rpx adds key, checks, a synced commit of four rows",
   prepare: () => needPrograms({ wrk: "wrk" }),
   measure: async (side) => [await measure(side)],
 };
