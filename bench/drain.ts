@@ -2,6 +2,7 @@
 import { performance } from "node:perf_hooks";
 import type { RealDaemon } from "../test/support/real-daemon.ts";
 import { RUN_BODY } from "./payload.ts";
+import { PEER_MODULES } from "./peers.ts";
 import { output, pause } from "./processes.ts";
 import { health, PROGRAMS } from "./rpx.ts";
 
@@ -39,7 +40,8 @@ async function reach(
 /** Fills the queue of an endpoint that has no workers yet. */
 export async function fillRpx(daemon: RealDaemon, name: string, jobs: number): Promise<void> {
   const program = `${PROGRAMS}/fill-rpx.mjs`;
-  await output(process.execPath, [program, `${daemon.url}/v2/${name}`, daemon.key, String(jobs), RUN_BODY]);
+  const target = [PEER_MODULES, `${daemon.url}/v2/${name}`, daemon.key];
+  await output(process.execPath, [program, ...target, String(jobs), RUN_BODY]);
 }
 
 export async function completedOf(daemon: RealDaemon, name: string): Promise<number> {

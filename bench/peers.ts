@@ -6,7 +6,7 @@ import { freePort, type Running, start, temporaryFolder } from "./processes.ts";
 
 /** Kept between runs, not committed. */
 const CACHE = join(import.meta.dirname, "../.cache/bench");
-const NPM_PACKAGES = { bullmq: "6.7.0", ioredis: "6.0.0" } as const;
+const NPM_PACKAGES = { bullmq: "6.7.0", ioredis: "6.0.0", undici: "8.13.1" } as const;
 /** Debian's interpreter: the one that sees Debian's packages. */
 export const PYTHON = "/usr/bin/python3";
 
@@ -44,11 +44,10 @@ function installDebian(packages: readonly string[]): string | null {
 
 /** Installs the npm packages of the peers beside nothing of ours. Null, or why it did not work. */
 export async function needNpmPeers(): Promise<string | null> {
-  if (existsSync(join(CACHE, "node_modules/bullmq")) && existsSync(join(CACHE, "node_modules/ioredis")))
-    return null;
+  if (Object.keys(NPM_PACKAGES).every((name) => existsSync(join(CACHE, "node_modules", name)))) return null;
   mkdirSync(CACHE, { recursive: true });
   writeFileSync(join(CACHE, "package.json"), '{"private":true,"type":"module"}\n');
-  process.stderr.write("bench: installing bullmq and ioredis\n");
+  process.stderr.write(`bench: installing ${Object.keys(NPM_PACKAGES).join(", ")}\n`);
   const names = Object.entries(NPM_PACKAGES).map(([name, version]) => `${name}@${version}`);
   const { status, stderr } = spawnSync("npm", ["install", "--no-audit", "--no-fund", ...names], {
     cwd: CACHE,

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { completedOf, drainRate, fillRpx } from "../drain.ts";
 import type { Figure, Side } from "../figure.ts";
+import { needNpmPeers } from "../peers.ts";
 import { temporaryFolder } from "../processes.ts";
 import { createEndpoint, setWorkers, startRpx } from "../rpx.ts";
 import { median } from "../run.ts";
@@ -24,7 +25,7 @@ export const figure: Figure = {
     { name: "take p50", unit: "ms", better: "lower", gate: 1.25, stretch: 1.1 },
   ],
   limit: "a take reads the first entry of an index, whose depth grows with the logarithm of the queue",
-  prepare: async () => null,
+  prepare: needNpmPeers,
   measure: (side) => measure(side),
 };
 

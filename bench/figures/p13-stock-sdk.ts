@@ -6,6 +6,7 @@ import { findStockSdk, type StockSdk } from "../../test/support/stock-sdk/stock-
 import { completedOf, fillRpx } from "../drain.ts";
 import type { Figure, Side } from "../figure.ts";
 import { INPUT } from "../payload.ts";
+import { needNpmPeers } from "../peers.ts";
 import { createEndpoint, PROGRAMS, setWorkers, startRpx } from "../rpx.ts";
 import { steadyRate } from "../steady.ts";
 
@@ -28,7 +29,7 @@ export const figure: Figure = {
   limit: "the SDK sleeps a second after each take that fills it: about its concurrency in jobs a second",
   prepare: async () => {
     const sdk = findStockSdk();
-    return "missing" in sdk ? sdk.missing : null;
+    return "missing" in sdk ? sdk.missing : needNpmPeers();
   },
   measure: (side) => measure(side),
 };

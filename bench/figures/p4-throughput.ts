@@ -30,7 +30,7 @@ async function measureRpx(): Promise<number> {
   try {
     const env = { BENCH_LANES: String(LANES) };
     await createEndpoint(daemon, { name: "bench", handler: "echo.mjs", workers: 1, env });
-    const producer = [join(PROGRAMS, "produce-rpx.mjs"), `${daemon.url}/v2/bench`, daemon.key];
+    const producer = [join(PROGRAMS, "produce-rpx.mjs"), PEER_MODULES, `${daemon.url}/v2/bench`, daemon.key];
     return await rate((jobs) => [...producer, jobs, String(IN_FLIGHT), RUN_BODY]);
   } finally {
     await daemon.stop();

@@ -2,6 +2,7 @@ import { needCelery, startCelery } from "../celery.ts";
 import { completedOf, drainRate, fillRpx } from "../drain.ts";
 import type { Figure, Side } from "../figure.ts";
 import { INPUT } from "../payload.ts";
+import { needNpmPeers } from "../peers.ts";
 import { countResults } from "../redis.ts";
 import { createEndpoint, PROGRAMS, setWorkers, startRpx } from "../rpx.ts";
 
@@ -18,7 +19,7 @@ export const figure: Figure = {
   peer: `Celery on Redis, prefork, concurrency ${LANES}`,
   rows: [{ name: "", unit: "jobs/s", better: "higher", gate: 1.5, stretch: 2.2 }],
   limit: "one HTTP exchange a job (result and next job in one), a synced commit for what waits together",
-  prepare: needCelery,
+  prepare: async () => (await needCelery()) ?? (await needNpmPeers()),
   measure: async (side) => [await measure(side)],
 };
 

@@ -1,35 +1,8 @@
-// Fills a queue of rpx over 32 kept connections. Arguments: URL of the endpoint, key, jobs, body.
-import { Agent, request } from "node:http";
+// Fills a queue of rpx, 32 submits in flight. Arguments: folder of the npm packages, URL of the endpoint, key, jobs, body.
+import { connect, postAll } from "./rpx-client.mjs";
 
-const CONNECTIONS = 32;
-const [url, key, jobs, body] = process.argv.slice(2);
-const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
-const headers = {
-  Authorization: `Bearer ${key}`,
-  "Content-Type": "application/json",
-  "Content-Length": Buffer.byteLength(body),
-};
-let left = Number(jobs);
-
-function submit() {
-  return new Promise((resolve, reject) => {
-    const outgoing = request(`${url}/run`, { method: "POST", headers, agent }, (reply) => {
-      reply.resume().on("end", () => {
-        if (reply.statusCode === 200) resolve();
-        else reject(new Error(`/run answered ${reply.statusCode}`));
-      });
-    });
-    outgoing.on("error", reject);
-    outgoing.end(body);
-  });
-}
-
-async function lane() {
-  while (left > 0) {
-    left -= 1;
-    await submit();
-  }
-}
-
-await Promise.all(Array.from({ length: CONNECTIONS }, lane));
-agent.destroy();
+const IN_FLIGHT = 32;
+const [modules, url, key, jobs, body] = process.argv.slice(2);
+const client = connect(modules, url, key, IN_FLIGHT);
+await postAll(client, "/run", body, Number(jobs), IN_FLIGHT);
+await client.close();
