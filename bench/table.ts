@@ -1,5 +1,7 @@
 /** The results as the table of docs/performance.md. */
+import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type FigureResult, type RowResult, round } from "./run.ts";
 
 const BEGIN = "<!-- bench: begin -->";
@@ -31,7 +33,7 @@ function verdict({ noise }: FigureResult, row: RowResult): string {
   return noise.counts ? reached : `${reached}, but the machine was not quiet`;
 }
 
-/** Replaces what lies between the markers of a document. */
+/** Replaces what lies between the markers of a document, and lets the linter align it. */
 export function writeTable(
   path: string,
   run: { readonly facts: string; readonly pairs: number; readonly results: readonly FigureResult[] },
@@ -42,4 +44,6 @@ export function writeTable(
   const said = `Measured on ${run.facts}; ${run.pairs} pairs.`;
   const middle = `${BEGIN}\n\n${said}\n\n${tableOf(run.results)}\n\n`;
   writeFileSync(path, text.slice(0, begin) + middle + text.slice(end));
+  const biome = join(import.meta.dirname, "../node_modules/@biomejs/biome/bin/biome");
+  spawnSync(process.execPath, [biome, "format", "--write", path], { stdio: "inherit" });
 }
