@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 
 /** Who a key is for: a client, an administrator, a worker (never shown). */
 export type KeyKind = "client" | "admin" | "worker";
@@ -42,7 +42,7 @@ export function parseKey(text: string): KeyKind | null {
 
 /** SHA-256 of a key in hex: all that is ever stored. A key is random enough to need no salt. */
 export function digestKey(text: string): string {
-  return createHash("sha256").update(text).digest("hex");
+  return hash("sha256", text);
 }
 
 /** The first characters of a key, for lists. */
