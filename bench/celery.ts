@@ -12,7 +12,7 @@ export async function needCelery(): Promise<string | null> {
 
 export type Celery = {
   readonly redis: Redis;
-  /** Starts the prefork worker; resolves when it says that it is ready. */
+  /** Starts the prefork worker with its own log level, at which it does not say when it is ready. */
   startWorker(concurrency: number): Promise<void>;
   /** Runs one of our Python programs beside the app; its stdout. */
   run(program: string, ...args: readonly string[]): Promise<string>;
@@ -34,8 +34,8 @@ export async function startCelery(): Promise<Celery> {
     redis,
     startWorker: async (concurrency) => {
       const args = ["-m", "celery", "-A", "celery_app", "worker", "--pool", "prefork"];
-      const options = ["--concurrency", String(concurrency), "--loglevel", "INFO"];
-      worker = await start(PYTHON, [...args, ...options], { env, cwd: PROGRAMS, ready: / ready\.$/ });
+      const options = { env, cwd: PROGRAMS, ready: null };
+      worker = await start(PYTHON, [...args, "--concurrency", String(concurrency)], options);
     },
     run: (program, ...args) => output(PYTHON, [program, ...args], { ...env, PWD: PROGRAMS }),
     stop: async () => {

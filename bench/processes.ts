@@ -11,8 +11,8 @@ const READY_MS = 30_000;
 
 export type Running = {
   readonly process: ChildProcess;
-  /** The first line it printed on stdout. */
-  readonly firstLine: string;
+  /** The line that said that it is ready. */
+  readonly readyLine: string;
   /** SIGTERM, then waits for its end. */
   stop(): Promise<void>;
 };
@@ -20,11 +20,11 @@ export type Running = {
 export type StartOptions = {
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Where a line that matches this says that it is ready; any line when absent. */
-  readonly ready?: RegExp;
+  /** A line that matches this says that it is ready: any line when absent. Null waits for none. */
+  readonly ready?: RegExp | null;
 };
 
-/** Starts a program and waits for the line that says it is ready. */
+/** Starts a program, and waits for the line that says it is ready where there is one. */
 export async function start(
   file: string,
   args: readonly string[],
@@ -40,15 +40,17 @@ export async function start(
   child.stderr.on("data", (part) => {
     stderr = `${stderr}${part}`.slice(-4_000);
   });
+  // Nobody may be left waiting for a reader of what it prints.
+  if (ready === null) child.stdout.resume();
   const ended = once(child, "exit");
-  const firstLine = await Promise.race([
-    lineOf(child, ready),
+  const readyLine = await Promise.race([
+    ready === null ? Promise.resolve("") : lineOf(child, ready),
     ended.then(() => Promise.reject(new Error(`${file} ended before it was ready: ${stderr}`))),
     tooLate(file),
   ]);
   return {
     process: child,
-    firstLine,
+    readyLine,
     stop: async () => {
       child.kill("SIGTERM");
       await ended;

@@ -39,7 +39,7 @@ async function measureRpx(): Promise<number> {
 async function measureBare(): Promise<number> {
   const server = await start(process.execPath, [join(PROGRAMS, "bare-server.mjs")]);
   try {
-    return await load(`${server.firstLine}/run`, {});
+    return await load(`${server.readyLine}/run`, {});
   } finally {
     await server.stop();
   }
