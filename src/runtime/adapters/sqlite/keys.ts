@@ -22,7 +22,13 @@ export function createKeyStore({ db, commit, journal }: KeysOptions): KeyStore {
   const setLimit = db.prepare(
     "INSERT INTO owners (owner, max_queued) VALUES (?, ?) ON CONFLICT DO UPDATE SET max_queued = excluded.max_queued",
   );
-  const limit = db.prepare("SELECT max_queued FROM owners WHERE owner = ?");
+  // Asked for on each submit; only this store writes it.
+  const limits = new Map<string, number>(
+    db
+      .prepare("SELECT owner, max_queued FROM owners")
+      .all()
+      .map((row) => [row.owner as string, row.max_queued as number]),
+  );
   const record = (kind: string, owner: string | null, data: Record<string, string>, nowMs: number) =>
     journal.record({ atMs: nowMs, kind, endpointId: null, owner, jobId: null, workerId: null, data });
   return {
@@ -45,10 +51,12 @@ export function createKeyStore({ db, commit, journal }: KeysOptions): KeyStore {
         touch.run(nowMs, id);
       }),
     keys: () => all.all().map((row) => keyOf(row as Row)),
-    setOwnerMaxQueued: (owner, maxQueued) =>
-      commit.run("synced", () => {
+    setOwnerMaxQueued: async (owner, maxQueued) => {
+      await commit.run("synced", () => {
         setLimit.run(owner, maxQueued);
-      }),
-    ownerMaxQueued: (owner) => Number(limit.get(owner)?.max_queued ?? 0),
+      });
+      limits.set(owner, maxQueued);
+    },
+    ownerMaxQueued: (owner) => limits.get(owner) ?? 0,
   };
 }
