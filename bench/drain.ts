@@ -7,7 +7,7 @@ import { output, pause } from "./processes.ts";
 import { health, PROGRAMS } from "./rpx.ts";
 
 const LOOK_EVERY_MS = 5;
-const LIMIT_MS = 300_000;
+const LIMIT_MS = 120_000;
 
 export type Drain = {
   /** Jobs that have completed. */

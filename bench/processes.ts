@@ -8,12 +8,14 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 const READY_MS = 30_000;
+/** How long a signal may take before a stronger one is sent. */
+const STOP_MS = 5_000;
 
 export type Running = {
   readonly process: ChildProcess;
   /** The line that said that it is ready. */
   readonly readyLine: string;
-  /** SIGTERM, then waits for its end. */
+  /** Asks it to end, and waits until it has. */
   stop(): Promise<void>;
 };
 
@@ -51,11 +53,18 @@ export async function start(
   return {
     process: child,
     readyLine,
-    stop: async () => {
-      child.kill("SIGTERM");
-      await ended;
-    },
+    stop: () => endProcess(child, ended),
   };
+}
+
+/** Celery now and then takes half a minute over a SIGTERM; a SIGQUIT ends it with its children. */
+async function endProcess(child: ChildProcess, ended: Promise<unknown>): Promise<void> {
+  const signals = ["SIGTERM", "SIGQUIT", "SIGKILL"] as const;
+  for (const signal of signals) {
+    child.kill(signal);
+    const isOver = await Promise.race([ended.then(() => true), pause(STOP_MS)]);
+    if (isOver === true) return;
+  }
 }
 
 function lineOf(child: ChildProcess, ready: RegExp): Promise<string> {
