@@ -78,7 +78,7 @@ describe("after a restart", () => {
     });
     await clock.advance(5_000);
     expect(answer, "held while the worker runs a job").toBeNull();
-    await settled(after.report(leaseOf(kept), '{"output":1}'));
+    await settled(after.report(leaseOf(kept), '{"output":1}', null));
     await clock.advance(1_000);
     expect(answer, "asked afresh").toEqual([]);
     const [again] = await settled(after.take(takeRequest({ busy: false })));
@@ -96,7 +96,7 @@ describe("after a restart", () => {
     void deliveries.take(takeRequest()).then(() => {
       answered = true;
     });
-    await settled(deliveries.report(leaseOf(first), '{"output":1}'));
+    await settled(deliveries.report(leaseOf(first), '{"output":1}', null));
     await clock.advance(10_000);
     expect(answered).toBe(false);
   });
