@@ -164,14 +164,13 @@ function unfoundedResult(
   if (post === undefined) return { check: "INV-4", why: "no worker posted that" };
   // Where it was retried, an earlier end was right until the retry; later ones come from deliveries after it.
   const retriedMs = retries.find(({ outcome }) => outcome !== "refused")?.sentAtMs;
+  const later = deliveries.findLast(
+    ({ order, atMs }) =>
+      order > post.order && (retriedMs === undefined || atMs < Math.max(retriedMs, sight.sentAtMs)),
+  );
   // The stock protocol has no number: of two deliveries to one worker it cannot be told whose result came.
   const numbered = world.plan.endpoints[submission.endpoint]?.worker.sdk === "own";
-  const later = deliveries.find(
-    ({ order, atMs, workerId }) =>
-      order > post.order &&
-      (numbered || workerId !== post.workerId) &&
-      (retriedMs === undefined || atMs < Math.max(retriedMs, sight.sentAtMs)),
-  );
+  if (later && !numbered && later.workerId === post.workerId) return null;
   return later
     ? {
         check: "INV-4",

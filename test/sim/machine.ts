@@ -1,25 +1,25 @@
-import type { Logger } from "pino";
 import { RpxError } from "../../src/contract/error.ts";
-import { API_ROUTES, JOB_ROUTES, type Route } from "../../src/contract/routes.ts";
 import { createSimulatedRandom } from "../../src/runtime/adapters/simulated/random.ts";
 import type { SimulatedHost } from "../../src/runtime/adapters/simulated/worker-pool.ts";
 import { createSqliteStore, newestTimeMs } from "../../src/runtime/adapters/sqlite/store.ts";
-import { createSystemClock } from "../../src/runtime/adapters/system/clock.ts";
-import type { HttpHost } from "../../src/runtime/api/http-host.ts";
-import { type Answer, errorAnswer, INTERNAL_ERROR } from "../../src/runtime/api/reply.ts";
-import type { Call } from "../../src/runtime/api/request.ts";
-import type { ClientServerOptions, Handler, WorkerServerOptions } from "../../src/runtime/api/server.ts";
 import { daemonConfigSchema } from "../../src/runtime/config.ts";
 import { createDaemon, type Daemon } from "../../src/runtime/daemon.ts";
-import type { Clock } from "../../src/runtime/ports/clock.ts";
 import type { LogStore } from "../../src/runtime/ports/log-store.ts";
 import type { WebhookNet } from "../../src/runtime/ports/webhook-net.ts";
-import type { WorkerPool } from "../../src/runtime/ports/worker-pool.ts";
-import type { Principal } from "../../src/runtime/service/keys.ts";
-import type { WorkerPrincipal } from "../../src/runtime/service/workers.ts";
 import { seedOf } from "./chance.ts";
+import {
+  clockOf,
+  createProcess,
+  enter,
+  hostOf,
+  logOf,
+  type Process,
+  poolOf,
+  serve,
+  within,
+} from "./daemon-process.ts";
 import type { SimulatedDisk } from "./disk.ts";
-import type { Exchange, Reply, Request } from "./network.ts";
+import type { Exchange } from "./network.ts";
 import type { Fault } from "./plan.ts";
 import type { World } from "./world.ts";
 
@@ -42,31 +42,12 @@ export type Machine = {
 export type MachineFault = Exclude<Fault, { kind: "worker-death" | "worker-hang" | "partition" }>;
 type ArmedKill = Extract<Fault, { kind: "kill-at-commit" }> & { left: number };
 
-/** One daemon process. */
-type Process = {
-  readonly number: number;
-  alive: boolean;
-  /** What waits while the process is stopped; null while it runs. */
-  held: (() => void)[] | null;
-  /** It takes connections: not before it is up, and not while it hands over to its successor. */
-  ready: boolean;
-  /** It was asked to end or to hand over: it is asked nothing more. */
-  ending: boolean;
-  readonly open: Set<Exchange>;
-  readonly waiting: Set<() => void>;
-  client: ClientServerOptions<Principal> | null;
-  worker: WorkerServerOptions<WorkerPrincipal> | null;
-  daemon: Daemon | null;
-  disconnect: () => void;
-};
-
 const WALL_START_MS = 1_900_000_000_000;
 /** From exec to ready. */
 const BOOT_MS = [200, 900] as const;
 const BUILD_MS = 200;
 const HANDOVER_LIMIT_MS = 30_000;
 const LEFT_WITH_HOST = { code: null, signal: "SIGKILL", reason: "its host ended" } as const;
-const CLIENT_ROUTES: Readonly<Record<string, Route>> = { ...JOB_ROUTES, ...API_ROUTES };
 /** A job's chunks beyond this fail it: small, so that a stream that is too large is a cheap one. */
 const MAX_STREAM_BYTES = 2_000;
 const LOW_DISK = { free: 0, enough: 10_000_000_000 } as const;
@@ -89,93 +70,6 @@ export function createMachine(
   /** How far the daemon's time was ahead of true time when it was last read. */
   let lastAheadMs: number | null = null;
 
-  // --- A process's view of the world: nothing reaches it while it is stopped, or after its end -------------
-
-  function enter(own: Process, run: () => void): void {
-    if (!own.alive) return;
-    if (own.held) own.held.push(run);
-    else run();
-  }
-
-  function within<T>(own: Process, outside: Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      outside.then(
-        (value) => enter(own, () => resolve(value)),
-        (error) => enter(own, () => reject(error)),
-      );
-    });
-  }
-
-  function clockOf(own: Process, newestStoredMs: number): Clock {
-    const source = { wallMs: () => WALL_START_MS + clock.nowMs() + wallOffsetMs, monotonicMs: clock.nowMs };
-    const { nowMs } = createSystemClock({ newestStoredMs, source });
-    return {
-      nowMs: () => {
-        const ownMs = nowMs();
-        if (own.alive && own.ready) lastAheadMs = ownMs - clock.nowMs();
-        return ownMs;
-      },
-      sleep: (ms, signal) => within(own, clock.sleep(ms, signal)),
-      endOfTurn: (callback) => clock.endOfTurn(() => enter(own, callback)),
-    };
-  }
-
-  function poolOf(own: Process): WorkerPool {
-    const pool = host.pool();
-    return {
-      kind: pool.kind,
-      isolation: pool.isolation,
-      start: (worker) => within(own, pool.start(worker)),
-      stop: (workerId) => within(own, pool.stop(workerId)),
-      kill: (workerId) => within(own, pool.kill(workerId)),
-      freeze: (workerId) => within(own, pool.freeze(workerId)),
-      resume: (workerId) => within(own, pool.resume(workerId)),
-      list: () => within(own, pool.list()),
-      forget: (workerId) => within(own, pool.forget(workerId)),
-      onExit: (listener) => pool.onExit((exit) => enter(own, () => listener(exit))),
-    };
-  }
-
-  /** An expected failure is one of a full disk; any other is a bug. */
-  function logOf(own: Process): Logger {
-    const quiet = (): void => {};
-    const error = (fields: { readonly err?: unknown }, message: string): void => {
-      if (!own.alive || fields.err instanceof RpxError) return;
-      world.fail(
-        "no internal error",
-        `${message}: ${fields.err instanceof Error ? fields.err.stack : fields.err}`,
-      );
-    };
-    const log = { debug: quiet, info: quiet, warn: quiet, error, fatal: quiet, isLevelEnabled: () => false };
-    return log as unknown as Logger;
-  }
-
-  /** A server whose requests are function calls. */
-  function hostOf(own: Process, listener: Request["listener"]): HttpHost {
-    const openOnes = () => [...own.open].filter(({ request }) => request.listener === listener);
-    const drained = (): Promise<void> =>
-      new Promise((resolve) => {
-        const look = (): void => {
-          if (openOnes().length > 0) return;
-          own.waiting.delete(look);
-          resolve();
-        };
-        own.waiting.add(look);
-        look();
-      });
-    return {
-      accept: () => {},
-      drain: drained,
-      close: () => {
-        for (const exchange of openOnes()) {
-          exchange.abort.abort();
-          exchange.reset();
-        }
-        return drained();
-      },
-    };
-  }
-
   // --- Life of a daemon ----------------------------------------------------------------------------------
 
   function compose(own: Process): Daemon {
@@ -184,7 +78,13 @@ export function createMachine(
       after: (kinds) => killAtCommit(own, "after", kinds),
     });
     own.disconnect = disconnect;
-    const ownClock = clockOf(own, newestTimeMs(db));
+    const ownClock = clockOf(own, clock, {
+      wallMs: () => WALL_START_MS + clock.nowMs() + wallOffsetMs,
+      newestStoredMs: newestTimeMs(db),
+      onRead: (ownMs) => {
+        if (own.alive && own.ready) lastAheadMs = ownMs - clock.nowMs();
+      },
+    });
     noteLeap(ownClock.nowMs());
     const store = createSqliteStore({
       db,
@@ -206,7 +106,7 @@ export function createMachine(
       store,
       clock: ownClock,
       random: createSimulatedRandom(seedOf(world.plan.seed, `daemon ${own.number}`)),
-      pool: poolOf(own),
+      pool: poolOf(own, host.pool()),
       builder: { build: () => within(own, build()) },
       logStore: NO_LOGS,
       webhookNet: { post: (request) => within(own, parts.webhookNet.post(request)) },
@@ -228,7 +128,7 @@ export function createMachine(
         holdBallast: async () => {},
       },
       host: { cpuCount: 2, memoryGiB: 4 },
-      log: logOf(own),
+      log: logOf(own, world),
       version: "0.0.0-sim",
       pid: own.number,
     });
@@ -257,19 +157,7 @@ export function createMachine(
 
   async function boot(): Promise<void> {
     processes += 1;
-    const own: Process = {
-      number: processes,
-      alive: true,
-      held: null,
-      ready: false,
-      ending: false,
-      open: new Set(),
-      waiting: new Set(),
-      client: null,
-      worker: null,
-      daemon: null,
-      disconnect: () => {},
-    };
+    const own = createProcess(processes);
     process = own;
     world.trace(`daemon ${own.number} starts`);
     await within(own, clock.sleep(chance.between(...BOOT_MS)));
@@ -448,47 +336,7 @@ export function createMachine(
     if (!process || !isServing()) return;
     const waited = queue;
     queue = [];
-    for (const exchange of waited) void serve(process, exchange);
-  }
-
-  async function serve(own: Process, exchange: Exchange): Promise<void> {
-    if (exchange.abort.signal.aborted) return;
-    own.open.add(exchange);
-    const answer = await answerOf(own, exchange);
-    if (!own.alive) return;
-    own.open.delete(exchange);
-    if (exchange.answer(replyOf(answer))) answer.onSent?.();
-    else answer.onUnsent?.();
-    for (const look of [...own.waiting]) look();
-  }
-
-  async function answerOf(own: Process, exchange: Exchange): Promise<Answer> {
-    try {
-      return await call(own, exchange);
-    } catch (error) {
-      if (error instanceof RpxError) return errorAnswer(error);
-      if (own.alive) world.fail("no internal error", `${exchange.request.route}: ${(error as Error).stack}`);
-      return INTERNAL_ERROR;
-    }
-  }
-
-  function call({ client, worker }: Process, exchange: Exchange): Promise<Answer> {
-    const { listener, route, params, headers = {}, oversize } = exchange.request;
-    if (listener === "worker" && worker) {
-      const principal = worker.authenticateWorker(
-        headers.authorization,
-        params.endpoint ?? "",
-        params.worker ?? "",
-      );
-      const handler = oversize ? worker.oversize : worker.handlers[route as keyof typeof worker.handlers];
-      return (handler as Handler<WorkerPrincipal>)(callOf(exchange, principal));
-    }
-    if (!client) throw new Error("nobody listens");
-    const principal = client.authenticate(headers.authorization, "127.0.0.1");
-    const access = CLIENT_ROUTES[route]?.access ?? "admin";
-    if (!client.allows(principal, access)) throw new RpxError("forbidden", "beyond its scope");
-    const handler = client.handlers[route as keyof typeof client.handlers] as Handler<Principal>;
-    return handler(callOf(exchange, principal));
+    for (const exchange of waited) void serve(world, process, exchange);
   }
 
   return {
@@ -504,27 +352,6 @@ export function createMachine(
       if (process?.held) resume(process);
     },
   };
-}
-
-function callOf<P>({ request, abort }: Exchange, principal: P): Call<P> {
-  const { params, query = {}, headers = {}, body = "" } = request;
-  return {
-    params,
-    query: new URLSearchParams(query),
-    headers,
-    bytes: Buffer.from(body),
-    principal,
-    remoteAddress: "127.0.0.1",
-    signal: abort.signal,
-    text: () => body,
-  };
-}
-
-function replyOf(answer: Answer): Reply {
-  if (answer.kind === "stream") throw new Error("streamed answers are not simulated");
-  const headers = Object.entries(answer.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value]);
-  const text = answer.kind === "json" ? answer.text : "";
-  return { status: answer.status ?? 200, text, headers: Object.fromEntries(headers) };
 }
 
 const NO_LOGS: LogStore = {

@@ -51,6 +51,8 @@ export type Network = { peer(name: string): Peer };
 /** Latency of one way, and of one that is late. */
 const LATENCY_MS = [1, 40] as const;
 const LATE_MS = [100, 60_000] as const;
+/** A post whose sender believes it lost arrives after this long. */
+const STRAY_MS = [500, 12_000] as const;
 /** A dead connection is noticed after this long. */
 const DEAF_MS = [500, 60_000] as const;
 /** Without an answer a sender gives up, unless it says when. */
@@ -84,7 +86,7 @@ export function createNetwork(world: World, accept: (exchange: Exchange) => void
 
     /** The sender's connection breaks, and yet the request is on its way. */
     async function stray(request: Request): Promise<null> {
-      void travel(request, chance.skewed(...LATE_MS), GIVE_UP_MS, true);
+      void travel(request, chance.between(...STRAY_MS), GIVE_UP_MS, true);
       await clock.sleep(latencyMs());
       return closed ? new Promise(() => {}) : null;
     }

@@ -315,7 +315,7 @@ const WORST_WEATHER: Weather = {
   "reply-lost-silently": 0.05,
   "post-doubled": 0.5,
   "post-late": 0.1,
-  "post-stray": 0.15,
+  "post-stray": 0.3,
   "client-gone": 0.1,
   "start-refused": 0.2,
   "boot-fails": 0.3,

@@ -11,17 +11,18 @@ export function checkProgress(
   workers: Workers,
   { endpoint, waitingSinceMs }: { readonly endpoint: number; readonly waitingSinceMs: number },
 ): void {
-  const askingSinceMs = workers.askingSinceMs(endpoint);
-  if (askingSinceMs === null) return;
+  const asking = workers.asking(endpoint);
+  if (asking === null) return;
   const { history } = world;
   const lastStartMs =
     history.deliveries.findLast(({ step }) => history.submissions.get(step)?.endpoint === endpoint)?.atMs ??
     0;
-  const stuckMs = world.nowMs() - Math.max(waitingSinceMs, askingSinceMs, lastStartMs, world.disturbedAtMs());
+  const stuckMs =
+    world.nowMs() - Math.max(waitingSinceMs, asking.sinceMs, lastStartMs, world.disturbedAtMs());
   if (stuckMs > PROGRESS_MS)
     world.fail(
       "INV-12",
-      `endpoint ${endpoint}: jobs wait and a worker asks, and none started for ${stuckMs} ms`,
+      `endpoint ${endpoint}: jobs wait, ${asking.workerId} asks, and none started for ${stuckMs} ms`,
     );
 }
 
