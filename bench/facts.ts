@@ -6,7 +6,7 @@ export function machineFacts(): string {
   const processor = cpus()[0]?.model.trim() || processorName();
   const memoryGiB = Math.round(totalmem() / 2 ** 30);
   const { node, sqlite } = process.versions;
-  return `${availableParallelism()} cores (${processor}), ${memoryGiB} GiB, Linux ${release()}, Node ${node}, SQLite ${sqlite}`;
+  return `${availableParallelism()} cores (${processor}), ${memoryGiB} GiB, Linux ${release().split("-")[0]}, Node ${node}, SQLite ${sqlite}`;
 }
 
 function processorName(): string {

@@ -1,15 +1,19 @@
 /**
  * The test of the test: bugs that are planted into a copy of the sources, one at a time. The simulator has to find each.
- * `npm run sim:planted` prints the table; `npm run sim:planted -- NAME` one of them.
+ * In `planted/` are bugs of the kind that everybody makes, in `found/` those that the simulator has found in rpx: their fixes undone.
+ * `seeds.json` is the list of the seeds that find them.
+ *
+ * `npm run sim:planted` prints the table; with NAMEs only those; with --record it writes the list.
  */
 import { execFile } from "node:child_process";
-import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
 
 const ROOT = join(import.meta.dirname, "../..");
-const PATCHES = join(import.meta.dirname, "planted");
+const FOLDERS = ["planted", "found"] as const;
+const SEEDS = join(import.meta.dirname, "seeds.json");
 /** What a simulation needs of the repository. */
 const PARTS = ["src", "test/sim", "package.json"] as const;
 /** Seeds within which each bug has to be found. */
@@ -31,22 +35,32 @@ type Document = {
   }[];
 };
 
-/** The names of all planted bugs. */
+/** All bugs, as `folder/name`. */
 export function plantedBugs(): string[] {
-  return readdirSync(PATCHES)
-    .filter((name) => name.endsWith(".patch"))
-    .map((name) => basename(name, ".patch"))
-    .sort();
+  return FOLDERS.flatMap((folder) =>
+    readdirSync(join(import.meta.dirname, folder))
+      .filter((name) => name.endsWith(".patch"))
+      .map((name) => `${folder}/${basename(name, ".patch")}`)
+      .sort(),
+  );
 }
 
+/** The seed that is known to find each bug. */
+export function knownSeeds(): Readonly<Record<string, number>> {
+  return JSON.parse(readFileSync(SEEDS, "utf8"));
+}
+
+export type PlantedOptions = { readonly threads?: number; readonly from?: number; readonly seeds?: number };
+
 /** Plants a bug into a copy and runs seeds until one fails. Rejects when the patch no longer fits. */
-export async function findPlanted(bug: string, threads = availableParallelism()): Promise<Finding> {
+export async function findPlanted(bug: string, options: PlantedOptions = {}): Promise<Finding> {
   const copy = mkdtempSync(join(tmpdir(), "rpx-planted-"));
   try {
     for (const part of PARTS) cpSync(join(ROOT, part), join(copy, part), { recursive: true });
     symlinkSync(join(ROOT, "node_modules"), join(copy, "node_modules"));
-    await promisify(execFile)("git", ["apply", join(PATCHES, `${bug}.patch`)], { cwd: copy });
-    const { failed } = JSON.parse(await simulateIn(copy, threads)) as Document;
+    const patch = join(import.meta.dirname, `${bug}.patch`);
+    await promisify(execFile)("git", ["apply", patch], { cwd: copy });
+    const { failed } = JSON.parse(await simulateIn(copy, options)) as Document;
     const [first] = failed;
     const [violation] = first?.violations ?? [];
     return {
@@ -61,16 +75,12 @@ export async function findPlanted(bug: string, threads = availableParallelism())
 }
 
 /** The JSON document of a run there; exit code 1 says that a seed failed. */
-function simulateIn(folder: string, threads: number): Promise<string> {
-  const args = [
-    "test/sim/main.ts",
-    "--json",
-    "--until-failure",
-    "--seeds",
-    `${MOST_SEEDS}`,
-    "--threads",
-    `${threads}`,
-  ];
+function simulateIn(
+  folder: string,
+  { threads = availableParallelism(), from = 1, seeds = MOST_SEEDS }: PlantedOptions,
+): Promise<string> {
+  const numbers = ["--from", `${from}`, "--seeds", `${seeds}`, "--threads", `${threads}`];
+  const args = ["test/sim/main.ts", "--json", "--until-failure", ...numbers];
   return new Promise((resolve, reject) => {
     execFile(
       process.execPath,
@@ -84,15 +94,19 @@ function simulateIn(folder: string, threads: number): Promise<string> {
   });
 }
 
-async function main(names: readonly string[]): Promise<void> {
+async function main(args: readonly string[]): Promise<void> {
+  const names = args.filter((arg) => !arg.startsWith("--"));
+  const found: Record<string, number> = {};
   console.log("| Bug | found by seed | through | what it saw |\n| --- | --- | --- | --- |");
-  for (const bug of names.length > 0 ? names : plantedBugs()) {
+  for (const bug of plantedBugs().filter((each) => names.length === 0 || names.includes(basename(each)))) {
     const { seed, check, message } = await findPlanted(bug);
     console.log(
       `| ${bug} | ${seed ?? "not found"} | ${check ?? "-"} | ${message.split("\n")[0]?.slice(0, 120)} |`,
     );
     if (seed === null) process.exitCode = 1;
+    else found[bug] = seed;
   }
+  if (args.includes("--record")) writeFileSync(SEEDS, `${JSON.stringify(found, null, 2)}\n`);
 }
 
 if (import.meta.main) await main(process.argv.slice(2));
