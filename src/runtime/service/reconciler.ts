@@ -1,6 +1,6 @@
 import { RpxError } from "../../contract/error.ts";
 import type { Activity } from "../core/activity.ts";
-import { type CrashState, crashed, DEGRADED_FAILURES, NO_CRASHES } from "../core/crash-backoff.ts";
+import { type Crashes, createCrashes } from "../core/crash-backoff.ts";
 import { type FleetAction, planFleet } from "../core/fleet-plan.ts";
 import { digestKey, KEY_ALPHABET, KEY_BODY_LENGTH, makeKey } from "../core/key-format.ts";
 import type { Endpoint, EndpointId, Worker, WorkerId } from "../core/model.ts";
@@ -54,9 +54,7 @@ export type Reconciler = {
   /** Hands out nothing more, waits up to `graceMs` for running jobs, puts the others back uncounted, and ends the workers. */
   shutDown(graceMs: number): Promise<void>;
   /** Failed starts in a row and when the next start may be. */
-  crashState(
-    endpointId: EndpointId,
-  ): CrashState & { readonly degraded: boolean; readonly lastReason: string | null };
+  readonly crashState: Crashes["of"];
 };
 
 const MAX_PAUSE_MS = 5_000;
@@ -72,7 +70,7 @@ const KILL_AGAIN_MS = 5_000;
 
 export function createReconciler(options: ReconcilerOptions): Reconciler {
   const { store, clock, random, pool, events, activity, log } = options;
-  const crashes = new Map<EndpointId, CrashState & { lastReason: string }>();
+  const crashes = createCrashes();
   const stopAskedAtMs = new Map<WorkerId, number>();
   const condemnedAtMs = new Map<WorkerId, number>();
   let exits: WorkerExit[] = [];
@@ -92,8 +90,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     loop.nudge();
   });
   events.subscribe(({ kind, endpointId }) => {
-    // Work done, or other code: what failed before says nothing of the next start.
-    if ((kind === "job.complete" || kind === "release.live") && endpointId) crashes.delete(endpointId);
+    if ((kind === "job.complete" || kind === "release.live") && endpointId) crashes.forget(endpointId);
     if (
       kind === "scaler.decide" ||
       kind.startsWith("worker.") ||
@@ -140,7 +137,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       max: endpoint.settings.workers.max,
       liveRelease: endpoint.liveRelease,
       startTimeoutMs: endpoint.settings.limits.startTimeoutMs,
-      retryAtMs: crashes.get(endpointId)?.retryAtMs ?? 0,
+      retryAtMs: crashes.of(endpointId).retryAtMs,
       workers: workers.map((worker) => ({
         ...worker,
         leases: activity.leases(worker.id),
@@ -165,7 +162,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       case "stop":
         return stopWorker(workerId);
       case "condemn":
-        await countFailedStart(workerId, action.reason);
+        countFailedStart(workerId, action.reason);
         return condemnNow(workerId, action.reason);
       case "clear":
         await store.fleet.moveWorker(
@@ -177,9 +174,9 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   }
 
   /** One that never asked for a job is a failed start like one that exits (F-13). */
-  async function countFailedStart(workerId: WorkerId, reason: string): Promise<void> {
+  function countFailedStart(workerId: WorkerId, reason: string): void {
     const worker = store.fleet.worker(workerId);
-    if (worker?.state === "starting") await recordCrash(worker, reason, false);
+    if (worker?.state === "starting") recordCrash(worker, reason, false);
   }
 
   async function startWorker(endpointId: EndpointId): Promise<void> {
@@ -232,7 +229,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     } catch (error) {
       const reason = `it could not be started: ${causeOf(error)}`;
       log.warn({ endpointId: endpoint.id, workerId, reason }, "worker not started");
-      await recordCrash(row, reason, false);
+      recordCrash(row, reason, false);
       await store.fleet.moveWorker(workerId, { to: "gone", reason, revoke: true }, clock.nowMs());
     }
   }
@@ -296,8 +293,8 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       !asked && !outdated && (exit.code !== 0 || activity.leases(worker.id) > 0 || worker.readyAtMs === null);
     const reason = asked ? worker.reason : (options.unfitReason(worker.id) ?? exit.reason);
     const ended = store.jobs.endLeases(worker.id, shuttingDown ? "return" : "lose", exit.reason, nowMs);
-    if (bad) await recordCrash(worker, reason, worker.readyAtMs !== null);
-    const retryAtMs = crashes.get(worker.endpointId)?.retryAtMs ?? 0;
+    if (bad) recordCrash(worker, reason, worker.readyAtMs !== null);
+    const { retryAtMs } = crashes.of(worker.endpointId);
     const waits = bad && retryAtMs > nowMs;
     const said = waits ? `${reason}; next try in ${Math.ceil((retryAtMs - nowMs) / 1_000)} s` : reason;
     await Promise.all([
@@ -310,9 +307,8 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     );
   }
 
-  async function recordCrash(worker: Worker, reason: string, hadWorked: boolean): Promise<void> {
-    const state = crashed(crashes.get(worker.endpointId) ?? NO_CRASHES, hadWorked, clock.nowMs());
-    crashes.set(worker.endpointId, { ...state, lastReason: reason });
+  function recordCrash({ endpointId }: Worker, reason: string, hadWorked: boolean): void {
+    crashes.record(endpointId, { reason, hadWorked }, clock.nowMs());
   }
 
   /** Rows without a process ended with the process that owned them: their jobs go back uncounted. */
@@ -385,16 +381,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     },
     drain,
     shutDown,
-    crashState: (endpointId) => {
-      const state = crashes.get(endpointId);
-      const { failures, retryAtMs } = state ?? NO_CRASHES;
-      return {
-        failures,
-        retryAtMs,
-        degraded: failures >= DEGRADED_FAILURES,
-        lastReason: state?.lastReason ?? null,
-      };
-    },
+    crashState: crashes.of,
   };
 }
 
