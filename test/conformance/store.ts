@@ -936,6 +936,21 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
       expect(await prune(T0 + 2_000)).toBe(0);
     });
 
+    test("F-06 a job whose webhook is still to be sent keeps what it tells of", async () => {
+      await setUp(["a"], {
+        webhookUrl: "https://hook.test/",
+        policy: { retention: { completedMs: 0, failedMs: 0 } },
+      });
+      await take(store);
+      await finish("a");
+      expect(await prune(T0 + 1_000)).toBe(0);
+      expect(payloadOf("a")?.outputJson).not.toBeNull();
+      const [entry] = store.outbox.due(T0 + 1_000, 10);
+      const sent = { kind: "delivered", status: "200", nextTryAtMs: T0 + 1_000 } as const;
+      await store.outbox.recordTry(entry?.id ?? 0, sent, T0 + 1_000);
+      expect(await prune(T0 + 1_000)).toBe(1);
+    });
+
     test("INV-1 a job that is not over is never pruned", async () => {
       await setUp(["running", "queued"]);
       await take(store);

@@ -14,6 +14,7 @@ import {
   T0,
   take,
   W,
+  worker,
 } from "../../../../conformance/store-records.ts";
 
 /** A store over a real database, whose statements to begin, end and set can be watched and made to fail. */
@@ -163,6 +164,15 @@ describe("F-07 a full disk", () => {
     expect(asked).toBe(1);
     checkCounts(store);
     checkJournal(store);
+  });
+
+  test("a start is refused: whether its worker is still wanted is to be seen when there is room", async () => {
+    const { store, faults } = setUp();
+    faults.commit = FULL;
+    const refused = store.fleet.addWorker(worker(W), "digest", T0);
+    await expect(refused).rejects.toMatchObject({ code: "unavailable" });
+    faults.commit = null;
+    expect(store.fleet.workers()).toEqual([]);
   });
 
   test("found at the commit it is the same", async () => {
