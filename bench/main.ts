@@ -1,6 +1,7 @@
 /**
  * Measures rpx beside its peers: `npm run bench` for every figure, `npm run bench -- p6` for one. docs/performance.md says what the
- * figures are. Options: --pairs N, --json FILE, --table (writes the table of docs/performance.md).
+ * figures are. Options: --pairs N, --json FILE, --table (keeps each result in docs/performance.json and writes the table of
+ * docs/performance.md).
  */
 import { spawnSync } from "node:child_process";
 import { readdirSync, writeFileSync } from "node:fs";
@@ -9,10 +10,10 @@ import { parseArgs } from "node:util";
 import { machineFacts } from "./facts.ts";
 import type { Figure } from "./figure.ts";
 import { type FigureResult, runFigure } from "./run.ts";
-import { tableOf, writeTable } from "./table.ts";
+import { keepResult, tableOf } from "./table.ts";
 
 const ROOT = join(import.meta.dirname, "..");
-const DOCUMENT = join(ROOT, "docs/performance.md");
+const KEPT = { json: join(ROOT, "docs/performance.json"), document: join(ROOT, "docs/performance.md") };
 const DEFAULT_PAIRS = 5;
 
 async function main(): Promise<void> {
@@ -26,12 +27,13 @@ async function main(): Promise<void> {
   build();
   const facts = machineFacts();
   console.log(facts);
-  const results = await runAll(figures, pairs);
+  const results = await runAll(figures, pairs, (result) => {
+    if (values.table === true) keepResult(result, facts, KEPT);
+  });
   console.log(`\n${tableOf(results)}`);
   if (values.json !== undefined) {
     writeFileSync(values.json, `${JSON.stringify({ facts, pairs, figures: results }, null, 2)}\n`);
   }
-  if (values.table === true) writeTable(DOCUMENT, { facts, pairs, results });
 }
 
 /** Every file of figures/, in the order of their numbers. */
@@ -57,12 +59,21 @@ function build(): void {
 }
 
 /** A figure that cannot be measured here is skipped aloud. */
-async function runAll(figures: readonly Figure[], pairs: number): Promise<FigureResult[]> {
+async function runAll(
+  figures: readonly Figure[],
+  pairs: number,
+  onResult: (result: FigureResult) => void,
+): Promise<FigureResult[]> {
   const results: FigureResult[] = [];
   for (const figure of figures) {
     const missing = await figure.prepare();
-    if (missing !== null) console.log(`${figure.id} skipped: ${missing}`);
-    else results.push(await runFigure(figure, pairs, console.log));
+    if (missing !== null) {
+      console.log(`${figure.id} skipped: ${missing}`);
+      continue;
+    }
+    const result = await runFigure(figure, pairs, console.log);
+    onResult(result);
+    results.push(result);
   }
   return results;
 }

@@ -53,7 +53,7 @@ test("a run on a noisy machine is shown as one that does not count", async () =>
   const result = await runFigure(figure({ rpx: [[9]], peer: [[10]] }, [ROW], []), 1, () => {});
   const noise = { before: 0.2, after: 0.01, counts: false };
   expect(tableOf([{ ...result, noise }])).toContain(
-    "| 0.90 (0.90-0.90) | at least 0.5 | yes, but the machine was not quiet |",
+    "| 0.90 (0.90-0.90) | 1 | at least 0.5 | yes, but the machine was not quiet |",
   );
 });
 
