@@ -37,6 +37,8 @@ export type Machine = {
   isSound(): boolean;
   /** Everything that a person would mend: disk, pauses; a daemon that is away is on its way back. */
   heal(): void;
+  /** The world ends. */
+  close(): void;
 };
 
 export type MachineFault = Exclude<Fault, { kind: "worker-death" | "worker-hang" | "partition" }>;
@@ -193,7 +195,11 @@ export function createMachine(
     own.disconnect();
     world.trace(`daemon ${own.number} ends: ${why}`);
     if (process === own) process = null;
-    for (const exchange of own.open) exchange.reset();
+    for (const exchange of own.open) {
+      exchange.reset();
+      // Signals made of this one are kept by Node until it is aborted, and with them all that listens.
+      exchange.abort.abort(null);
+    }
     return true;
   }
 
@@ -350,6 +356,10 @@ export function createMachine(
       armed.length = 0;
       disk.setFull(false);
       if (process?.held) resume(process);
+    },
+    close: () => {
+      supervisor = false;
+      if (process) leave(process, "the world ends");
     },
   };
 }

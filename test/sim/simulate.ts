@@ -78,6 +78,7 @@ async function live(world: World, disk: ReturnType<typeof createSimulatedDisk>):
   world.trace("the world heals");
   machine.heal();
   await settleDown({ world, machine, clients, workers, host, performing });
+  machine.close();
   checkHistory(world);
 
   async function passTo(atMs: number): Promise<void> {
