@@ -37,7 +37,7 @@ export type Machine = {
   isSound(): boolean;
   /** Everything that a person would mend: disk, pauses; a daemon that is away is on its way back. */
   heal(): void;
-  /** The world ends. */
+  /** The world ends: Node keeps signals that were composed of a request's, and all that listens, until that one is aborted. */
   close(): void;
 };
 
@@ -63,6 +63,8 @@ export function createMachine(
   const chance = world.chance("machine");
   const armed: ArmedKill[] = [];
   let queue: Exchange[] = [];
+  /** What was open when its daemon ended. */
+  const broken: Exchange[] = [];
   let process: Process | null = null;
   let supervisor = false;
   let processes = 0;
@@ -197,8 +199,7 @@ export function createMachine(
     if (process === own) process = null;
     for (const exchange of own.open) {
       exchange.reset();
-      // Signals made of this one are kept by Node until it is aborted, and with them all that listens.
-      exchange.abort.abort(null);
+      broken.push(exchange);
     }
     return true;
   }
@@ -358,8 +359,8 @@ export function createMachine(
       if (process?.held) resume(process);
     },
     close: () => {
-      supervisor = false;
-      if (process) leave(process, "the world ends");
+      if (process) process.alive = false;
+      for (const { abort } of [...broken, ...(process?.open ?? [])]) abort.abort(null);
     },
   };
 }
