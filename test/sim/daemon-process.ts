@@ -88,16 +88,18 @@ export function clockOf(
 }
 
 export function poolOf(own: Process, pool: WorkerPool): WorkerPool {
+  const asked = <T>(ask: () => Promise<T>): Promise<T> =>
+    own.alive ? within(own, ask()) : new Promise(() => {});
   return {
     kind: pool.kind,
     isolation: pool.isolation,
-    start: (worker) => within(own, pool.start(worker)),
-    stop: (workerId) => within(own, pool.stop(workerId)),
-    kill: (workerId) => within(own, pool.kill(workerId)),
-    freeze: (workerId) => within(own, pool.freeze(workerId)),
-    resume: (workerId) => within(own, pool.resume(workerId)),
-    list: () => within(own, pool.list()),
-    forget: (workerId) => within(own, pool.forget(workerId)),
+    start: (worker) => asked(() => pool.start(worker)),
+    stop: (workerId) => asked(() => pool.stop(workerId)),
+    kill: (workerId) => asked(() => pool.kill(workerId)),
+    freeze: (workerId) => asked(() => pool.freeze(workerId)),
+    resume: (workerId) => asked(() => pool.resume(workerId)),
+    list: () => asked(() => pool.list()),
+    forget: (workerId) => asked(() => pool.forget(workerId)),
     onExit: (listener) => pool.onExit((exit) => enter(own, () => listener(exit))),
   };
 }
