@@ -117,7 +117,7 @@ type Problem = { readonly check: string; readonly why: string };
 
 function unfounded(world: World, story: JobStory, sight: Sight): Problem | null {
   const { work, execution, submission } = story;
-  if (sight.state === "CANCELLED") return unfoundedCancel(story, sight);
+  if (sight.state === "CANCELLED") return unfoundedCancel(world, story, sight);
   if (sight.state === "TIMED_OUT") {
     const begunAtMs =
       story.retries.findLast(({ sentAtMs }) => sentAtMs < sight.atMs)?.sentAtMs ?? story.sentAtMs;
@@ -180,7 +180,11 @@ function unfoundedResult(
 }
 
 /** INV-2 and F-44: somebody cancelled it, or purged its queue while it may have waited. */
-function unfoundedCancel({ cancels, purges, deliveries, lives }: JobStory, sight: Sight): Problem | null {
+function unfoundedCancel(
+  world: World,
+  { cancels, purges, deliveries, lives }: JobStory,
+  sight: Sight,
+): Problem | null {
   if (cancels.some(({ sentAtMs, outcome }) => sentAtMs <= sight.atMs && outcome !== "refused")) return null;
   const sent = purges.filter(({ sentAtMs, outcome }) => sentAtMs <= sight.atMs && outcome !== "refused");
   if (sent.length === 0) return { check: "INV-2", why: "nobody cancelled it" };
@@ -200,7 +204,11 @@ function unfoundedCancel({ cancels, purges, deliveries, lives }: JobStory, sight
     // One that was ended by us soon after may have been given up already.
     const takenAway =
       life?.ended !== "own" && (life?.endedAtMs ?? Number.POSITIVE_INFINITY) < endedAtMs + TAKEN_AWAY_MS;
-    return letGo > endedAtMs && !denied && !takenAway;
+    // A daemon that stops puts back what is not done in time.
+    const stopping = world.history.outages.some(
+      ({ kind, fromMs, toMs }) => kind === "asked to end" && fromMs <= endedAtMs && toMs >= sentAtMs,
+    );
+    return letGo > endedAtMs && !denied && !takenAway && !stopping;
   }
 }
 

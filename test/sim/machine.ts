@@ -49,6 +49,8 @@ const WALL_START_MS = 1_900_000_000_000;
 const BOOT_MS = [200, 900] as const;
 const BUILD_MS = 200;
 const HANDOVER_LIMIT_MS = 30_000;
+/** The grace of a stop, and the ends of workers after it. */
+const STOP_MS = 15_000;
 const LEFT_WITH_HOST = { code: null, signal: "SIGKILL", reason: "its host ended" } as const;
 /** A job's chunks beyond this fail it: small, so that a stream that is too large is a cheap one. */
 const MAX_STREAM_BYTES = 2_000;
@@ -325,6 +327,8 @@ export function createMachine(
   async function restart(own: Process, downMs: number): Promise<void> {
     own.ending = true;
     world.trace(`daemon ${own.number} is asked to end`);
+    const nowMs = clock.nowMs();
+    history.outages.push({ fromMs: nowMs, toMs: nowMs + STOP_MS, kind: "asked to end", endsWorkers: true });
     await own.daemon?.drain();
     if (own.alive) endAll("stopped", downMs);
   }
