@@ -58,6 +58,9 @@ export const JOB_TABLE = {
 /** Deliveries that count, in all, before a job whose workers die is given up (F-15). */
 export const MAX_ATTEMPTS = 3;
 
+/** From the stop signal until a worker has let go of a job, or is killed: a synchronous handler cannot see the signal (F-16). */
+export const LET_GO_MS = 10_000;
+
 export type JobStep =
   | { readonly ok: true; readonly job: Job }
   | { readonly ok: false; readonly state: JobState };
@@ -107,11 +110,20 @@ function apply(job: Job, input: JobInput, nowMs: number): Job {
       return end(job, "CANCELLED", null, nowMs);
     case "retry":
       return {
-        ...requeue({ ...job, attempts: 0 }, nowMs, nowMs),
+        ...requeue({ ...job, attempts: 0 }, nowMs, Math.max(nowMs, letGoAtMs(job))),
         generation: job.generation + 1,
         expiresAtMs: nowMs + job.policy.ttlMs,
       };
   }
+}
+
+/** Ends at which a worker may still be running the job: it is told to stop. */
+const STOPPED: readonly (FailureKind | null)[] = ["execution_timeout", "ttl", "stream_too_large"];
+
+/** When nobody runs a stopped job any more: before, it could come to the worker that has not let go of it (INV-6). */
+function letGoAtMs(job: Job): number {
+  if (!("end" in job) || job.end.workerId === null || !STOPPED.includes(job.end.failure)) return 0;
+  return job.end.atMs + LET_GO_MS;
 }
 
 function attemptLimit(job: Job): number {

@@ -44,7 +44,7 @@ export function createLeaseSweep({ store, clock, events, standstill, log }: Leas
     name: "leases",
   });
   events.subscribe(({ kind, data }) => {
-    if (kind === "job.fail" && data.delayed) loop.nudge();
+    if ((kind === "job.fail" || kind === "job.retry") && data.delayed) loop.nudge();
   });
   return loop;
 }

@@ -1,3 +1,4 @@
+import { LET_GO_MS } from "../core/job-machine.ts";
 import type { JobId, JournalEvent, WorkerId } from "../core/model.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Store } from "../ports/store.ts";
@@ -5,8 +6,6 @@ import type { Events } from "./events.ts";
 
 /** How long a stop poll is held: below the SDK's 90 s. */
 const STOP_HOLD_MS = 25_000;
-/** From the stop signal until the worker is killed: a synchronous handler cannot see the signal (F-16). */
-export const STOP_GRACE_MS = 10_000;
 /** A worker that polled for stops this recently will poll again. */
 const LISTENS_MS = 5_000;
 /**
@@ -98,9 +97,9 @@ export function createStops({ store, clock, events, condemn, releaseTakes }: Sto
       answer(listener);
       releaseTakes(workerId);
     }
-    await clock.sleep(STOP_GRACE_MS - SAY_AGAIN_MS.reduce((sum, pauseMs) => sum + pauseMs, 0));
+    await clock.sleep(LET_GO_MS - SAY_AGAIN_MS.reduce((sum, pauseMs) => sum + pauseMs, 0));
     if (!listeners.get(workerId)?.stops.has(jobId)) return;
-    condemn(workerId, `it did not let go of a stopped job within ${STOP_GRACE_MS / 1_000} s`);
+    condemn(workerId, `it did not let go of a stopped job within ${LET_GO_MS / 1_000} s`);
   }
 
   function answer(listener: Listener): void {

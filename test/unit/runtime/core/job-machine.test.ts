@@ -4,6 +4,7 @@ import {
   JOB_TABLE,
   type JobInput,
   type JobInputKind,
+  LET_GO_MS,
   MAX_ATTEMPTS,
   next,
   statesAccepting,
@@ -183,6 +184,18 @@ describe("attempts", () => {
     for (let delivery = 1; delivery <= 5; delivery += 1) job = jobAfter(job, take, lose);
     expect(job).toMatchObject({ state: "IN_QUEUE", attempts: 5 });
     expect(jobAfter(job, take, lose)).toMatchObject({ state: "FAILED", attempts: 6 });
+  });
+
+  test("INV-6 /retry waits until the worker of a stopped job has let go of it, and for no other", () => {
+    // Taken a second after T0, ended two seconds after it, retried five seconds after it.
+    const availableMs = (...inputs: JobInput[]) => {
+      const step = next(jobAfter(QUEUED, ...inputs), retry, T0 + 5_000);
+      return step.ok && step.job.state === "IN_QUEUE" ? step.job.availableAtMs - T0 : null;
+    };
+    expect(availableMs(take, INPUTS.overrun)).toBe(2_000 + LET_GO_MS);
+    expect(availableMs(take, INPUTS.expire)).toBe(2_000 + LET_GO_MS);
+    expect(availableMs(INPUTS.expire), "nobody ran it").toBe(5_000);
+    expect(availableMs(take, fail), "the worker reported its end itself").toBe(5_000);
   });
 
   test("/retry begins a generation: attempts at zero, delivery numbers go on, a new time to live", () => {
