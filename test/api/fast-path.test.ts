@@ -71,3 +71,12 @@ test("a worker that asks to be replaced gets no more jobs", async () => {
   expect(reply.text).toBe("{}");
   expect(await states(first, second)).toEqual(["COMPLETED", "IN_QUEUE"]);
 });
+
+test("a copy of a post, which changes nothing, brings no job: nobody may read its answer", async () => {
+  const [first, second] = [await daemon.submit(endpoint), await daemon.submit(endpoint)];
+  await worker.takeJob();
+  await worker.done(first, { output: 1 });
+  const copy = await doneAndTake(first);
+  expect(copy.text).toBe('{"ignored":true}');
+  expect(await states(first, second)).toEqual(["COMPLETED", "IN_QUEUE"]);
+});
