@@ -1,4 +1,5 @@
 import type { SimulatedHost } from "../../src/runtime/adapters/simulated/worker-pool.ts";
+import { LET_GO_MS } from "../../src/runtime/core/job-machine.ts";
 import type { Clients } from "./clients.ts";
 import type { Machine } from "./machine.ts";
 import { checkProgress } from "./progress.ts";
@@ -73,9 +74,9 @@ async function watchToTheEnd({ world, clients, workers, performing }: Parts): Pr
       const { jobs } = await until(world, "health", clients.ask<Health>("health", params));
       const sinceMs = jobs.inQueue === 0 ? null : (waitingSinceMs[endpoint] ?? clock.nowMs());
       waitingSinceMs[endpoint] = sinceMs;
-      // Jobs on backoff wait for time, not for workers.
-      if (sinceMs !== null && retries === 0)
-        checkProgress(world, workers, { endpoint, waitingSinceMs: sinceMs });
+      // Jobs on backoff wait for time, not for workers, and so do stopped ones that were retried.
+      const backoff = retries > 0 || retriedSince(world, clock.nowMs() - LET_GO_MS - LOOK_EVERY_MS);
+      if (sinceMs !== null && !backoff) checkProgress(world, workers, { endpoint, waitingSinceMs: sinceMs });
     }
     const open = await until(world, "jobs", openJobs(clients));
     if (open.length === 0 && performing.size === 0) return true;
@@ -85,6 +86,10 @@ async function watchToTheEnd({ world, clients, workers, performing }: Parts): Pr
     }
     await clock.advance(LOOK_EVERY_MS);
   }
+}
+
+function retriedSince({ history }: World, sinceMs: number): boolean {
+  return history.orders.some(({ kind, sentAtMs }) => kind === "retry" && sentAtMs > sinceMs);
 }
 
 async function openJobs(clients: Clients): Promise<string[]> {
