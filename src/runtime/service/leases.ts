@@ -24,14 +24,14 @@ export function createLeaseSweep({ store, clock, events, standstill, log }: Leas
     const nowMs = clock.nowMs();
     const judgeFromMs = standstill.resumedAtMs(nowMs) + SETTLE_MS;
     // A look costs less than a transaction, and mostly nothing is due.
-    if ((store.jobs.nextDueMs() ?? Number.POSITIVE_INFINITY) > nowMs) return untilDue(judgeFromMs);
+    const dueMs = store.jobs.nextDueMs();
+    if (dueMs === null || dueMs > nowMs) return untilDue(dueMs, judgeFromMs);
     const released = await store.jobs.releaseDelayed(nowMs, BATCH);
     const ended = nowMs < judgeFromMs ? [] : await store.jobs.endOverdue(nowMs, BATCH);
-    return released === BATCH || ended.length >= BATCH ? 0 : untilDue(judgeFromMs);
+    return released === BATCH || ended.length >= BATCH ? 0 : untilDue(store.jobs.nextDueMs(), judgeFromMs);
   }
 
-  function untilDue(judgeFromMs: number): number | null {
-    const dueMs = store.jobs.nextDueMs();
+  function untilDue(dueMs: number | null, judgeFromMs: number): number | null {
     return dueMs === null ? null : Math.max(0, Math.max(dueMs, judgeFromMs) - clock.nowMs());
   }
 
