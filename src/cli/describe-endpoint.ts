@@ -12,7 +12,7 @@ export function describeEndpoint(endpoint: EndpointBody): string {
     ["reason", endpoint.reason],
     ["release", endpoint.release],
     ["pool", `${endpoint.pool} (isolation: ${endpoint.isolation})`],
-    ["handler", `${endpoint.handler} (${endpoint.runtime})`],
+    ["handler", `${endpoint.handler ?? "the image's own"} (${endpoint.runtime})`],
     ["jobs", counts(jobs)],
     ["workers", counts(workerCounts)],
     ["wanted", `${endpoint.desiredWorkers} workers`],

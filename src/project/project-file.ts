@@ -25,7 +25,7 @@ const DURATION_KEYS: readonly string[] = [
 ];
 const SIZE_KEYS: readonly string[] = ["gpu.memory", "limits.memory", "limits.shm", "limits.disk"];
 /** Keys that other pools will have; a plain "unknown key" would send their user looking for a typing error. */
-const CONTAINER_KEYS: readonly string[] = ["image", "dockerfile", "template", "http"];
+const CONTAINER_KEYS: readonly string[] = ["template", "http"];
 
 /**
  * Reads the rpx.toml at `path`; null when there is none. Throws RpxError `usage` with the line and what to do: a file that

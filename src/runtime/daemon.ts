@@ -15,7 +15,7 @@ import {
 import { createWorkerRoutes } from "./api/worker-routes.ts";
 import type { DaemonConfig } from "./config.ts";
 import { createActivity } from "./core/activity.ts";
-import type { Endpoint, EndpointId, KeyId, WorkerId } from "./core/model.ts";
+import type { Endpoint, EndpointId, KeyId, PoolKind, WorkerId } from "./core/model.ts";
 import { createStandstill } from "./core/standstill.ts";
 import type { Guard } from "./core/url-guard.ts";
 import type { Clock } from "./ports/clock.ts";
@@ -24,7 +24,7 @@ import type { Random } from "./ports/random.ts";
 import type { BoundAddress, SocketHost } from "./ports/socket-host.ts";
 import type { Store } from "./ports/store.ts";
 import type { WebhookNet } from "./ports/webhook-net.ts";
-import type { ReleaseBuilder, WorkerPool } from "./ports/worker-pool.ts";
+import type { Builders, Pools } from "./ports/worker-pool.ts";
 import { createAutoscaler } from "./service/autoscaler.ts";
 import { createDeliveries } from "./service/deliveries.ts";
 import { createEndpoints } from "./service/endpoints.ts";
@@ -46,8 +46,8 @@ export type Adapters = {
   readonly store: Store;
   readonly clock: Clock;
   readonly random: Random;
-  readonly pool: WorkerPool;
-  readonly builder: ReleaseBuilder;
+  readonly pools: Pools;
+  readonly builders: Builders;
   readonly logStore: LogStore;
   readonly webhookNet: WebhookNet;
   readonly sockets: SocketHost;
@@ -97,7 +97,7 @@ const HTTP_SERVERS: Servers = { client: createClientServer, worker: createWorker
 
 /** The whole daemon over its adapters: services, HTTP, loops. Nothing runs before `start`. */
 export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
-  const { store, clock, random, pool, log, servers: make = HTTP_SERVERS } = adapters;
+  const { store, clock, random, pools, log, servers: make = HTTP_SERVERS } = adapters;
   const startedAtMs = clock.nowMs();
   const closing = new AbortController();
   let draining = false;
@@ -115,7 +115,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   const keys = createKeys({ store: store.keys, clock, random, log });
   const revocations = createRevocations(keys.onRevoke);
   const workers = createWorkers({ store, clock, events });
-  const endpoints = createEndpoints({ store, clock, random, events, builder: adapters.builder });
+  const endpoints = createEndpoints({ store, clock, random, events, builders: adapters.builders });
   const jobs = createJobs({ store, clock, random, events, admit });
   const deliveries = createDeliveries({
     store,
@@ -130,7 +130,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     store,
     clock,
     random,
-    pool,
+    pools,
     events,
     activity,
     host: adapters.host,
@@ -212,6 +212,8 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     config.publicUrl ?? (bound ? originOf(bound.client, adapters.tls ? "https" : "http") : "");
   const workerUrl = () => (bound ? originOf(bound.worker, "http") : "");
 
+  const isolationOf = (kind: PoolKind) => pools[kind]?.isolation().level ?? "none";
+
   function status(): StatusBody {
     return {
       version: adapters.version,
@@ -221,8 +223,8 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       startedAt: new Date(startedAtMs).toISOString(),
       uptimeMs: clock.nowMs() - startedAtMs,
       dataDir: config.dataDir,
-      pool: pool.kind,
-      isolation: pool.isolation,
+      pool: "process",
+      isolation: isolationOf("process"),
       health: draining ? "stopping" : room ? "ok" : "the disk is almost full: new jobs are refused",
       disk: {
         databaseBytes: adapters.disk.databaseBytes(),
@@ -243,7 +245,6 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
 
   async function openServers(): Promise<{ client: HttpHost; worker: HttpHost }> {
     const urlOf = (endpoint: Endpoint) => `${clientUrl()}/v2/${endpoint.id}`;
-    const isolation = pool.isolation;
     const shared = { store, endpoints, activity, keys, events, clock };
     const client = await make.client({
       version: adapters.version,
@@ -273,7 +274,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
           reconciler,
           why,
           bundles: adapters.bundles,
-          isolation,
+          isolationOf,
           status,
           urlOf,
         }),

@@ -104,18 +104,22 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
     store,
     clock,
     random: createSystemRandom(),
-    pool: createProcessPool({
-      host: processHost,
-      logs: logStore,
-      endpointOf: (workerId) => store.fleet.worker(workerId)?.endpointId ?? null,
-    }),
-    builder: createProcessBuilder({
-      dataDir: config.dataDir,
-      sdkDir: join(PACKAGE_DIR, "sdk"),
-      environment: process.env,
-      pathOfBundle: bundles.pathOf,
-      python: config.python ?? null,
-    }),
+    pools: {
+      process: createProcessPool({
+        host: processHost,
+        logs: logStore,
+        endpointOf: (workerId) => store.fleet.worker(workerId)?.endpointId ?? null,
+      }),
+    },
+    builders: {
+      process: createProcessBuilder({
+        dataDir: config.dataDir,
+        sdkDir: join(PACKAGE_DIR, "sdk"),
+        environment: process.env,
+        pathOfBundle: bundles.pathOf,
+        python: config.python ?? null,
+      }),
+    },
     logStore,
     webhookNet: createWebhookNet({ ownListeners: () => ownListeners(daemon) }),
     sockets: socketHost,

@@ -112,10 +112,13 @@ export function release(endpointId: EndpointId, version = 1): Release {
       source: { kind: "folder", path: "/srv/hello" },
       handler: "handler.py",
       python: null,
+      dockerfile: null,
+      image: {},
       hardware: {},
       env: { GREETING: "hé\u2028llo" },
     },
     built: {
+      kind: "process",
       file: "/usr/bin/python3",
       args: ["-u"],
       cwd: "/srv/hello",

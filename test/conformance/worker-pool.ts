@@ -27,6 +27,9 @@ const ENDPOINT = "ep1" as EndpointId;
 const DEADLINE_MS = 10_000;
 const POLL_MS = 10;
 
+const startOf = ({ pool }: PoolUnderTest, start: WorkerStart) =>
+  pool.start(start, () => {}, new AbortController().signal);
+
 /** What each worker pool must do. Processes are real: this waits for what they print and how they end. */
 export function workerPoolSuite(makePool: () => Promise<PoolUnderTest>): void {
   let made: PoolUnderTest;
@@ -46,13 +49,14 @@ export function workerPoolSuite(makePool: () => Promise<PoolUnderTest>): void {
     // Unique on this machine: the sweep of another run must not find these.
     const workerId = `w-${process.pid}-${count}` as WorkerId;
     const marked = { RUNPOD_POD_ID: workerId, ...env };
-    return { workerId, endpointId: ENDPOINT, built: made.release(mode), env: marked };
+    const limits = { memoryBytes: null, cpus: null, pids: 512, shmBytes: null, diskBytes: null };
+    return { workerId, endpointId: ENDPOINT, release: 1, built: made.release(mode), env: marked, limits };
   }
 
   /** A worker that has printed that it is up. */
   async function startUp(mode: string, env: Record<string, string> = {}): Promise<WorkerId> {
     const start = describeStart(mode, env);
-    await made.pool.start(start);
+    await startOf(made, start);
     await printed(start.workerId, "up");
     return start.workerId;
   }
@@ -109,7 +113,7 @@ export function workerPoolSuite(makePool: () => Promise<PoolUnderTest>): void {
 
   test("a crash is told with its code and its last words", async () => {
     const start = describeStart("fail");
-    await made.pool.start(start);
+    await startOf(made, start);
     expect(await exitOf(start.workerId)).toEqual({
       workerId: start.workerId,
       code: 3,
@@ -120,13 +124,13 @@ export function workerPoolSuite(makePool: () => Promise<PoolUnderTest>): void {
 
   test("an end of its own accord is told as that", async () => {
     const start = describeStart("done");
-    await made.pool.start(start);
+    await startOf(made, start);
     expect(await exitOf(start.workerId)).toMatchObject({ code: 0, reason: "exited by itself with code 0" });
   });
 
   test("F-14: SIGKILL that nobody here sent is told as a likely lack of memory", async () => {
     const start = describeStart("abort");
-    await made.pool.start(start);
+    await startOf(made, start);
     const { signal, reason } = await exitOf(start.workerId);
     expect(signal).toBe("SIGKILL");
     expect(reason).toBe("killed by SIGKILL (out of memory?)");
@@ -134,17 +138,17 @@ export function workerPoolSuite(makePool: () => Promise<PoolUnderTest>): void {
 
   test("a frozen worker stands still until it is resumed", async () => {
     const workerId = await startUp("ticks");
-    await made.pool.freeze(workerId);
+    await made.pool.park(workerId, "frozen");
     const still = await untilStill(async () => (await texts(workerId)).length);
-    await made.pool.resume(workerId);
+    await made.pool.wake(workerId);
     await until("it ticks again", async () => (await texts(workerId)).length > still);
   });
 
   test("a frozen worker can be stopped, and killed", async () => {
     const stopped = await startUp("graceful");
     const killed = await startUp("graceful");
-    await made.pool.freeze(stopped);
-    await made.pool.freeze(killed);
+    await made.pool.park(stopped, "frozen");
+    await made.pool.park(killed, "frozen");
     await made.pool.stop(stopped);
     await made.pool.kill(killed);
     expect(await exitOf(stopped)).toMatchObject({ code: 0 });
@@ -165,7 +169,7 @@ export function workerPoolSuite(makePool: () => Promise<PoolUnderTest>): void {
   test("a restarted daemon finds workers, those that ended meanwhile too, until they are forgotten", async () => {
     const alive = await startUp("graceful");
     const start = describeStart("fail");
-    await made.pool.start(start);
+    await startOf(made, start);
     await exitOf(start.workerId);
 
     const pool = made.restarted();
@@ -187,14 +191,14 @@ export function workerPoolSuite(makePool: () => Promise<PoolUnderTest>): void {
 
   test("start answers with the handle that list shows", async () => {
     const start = describeStart("wait");
-    const { handle } = await made.pool.start(start);
-    expect(await made.pool.list()).toEqual([{ workerId: start.workerId, handle, exit: null }]);
+    const { handle } = await startOf(made, start);
+    expect(await made.pool.list()).toEqual([{ workerId: start.workerId, handle, asleep: null, exit: null }]);
   });
 
   test("a program that is gone is an expected failure, and leaves no worker", async () => {
     const start = describeStart("wait");
-    const built = { ...start.built, file: "/nonexistent/python" };
-    await expect(made.pool.start({ ...start, built })).rejects.toMatchObject({ code: "unavailable" });
+    const built = { ...start.built, file: "/nonexistent/python" } as BuiltRelease;
+    await expect(startOf(made, { ...start, built })).rejects.toMatchObject({ code: "unavailable" });
     expect(await made.pool.list()).toEqual([]);
   });
 
@@ -202,8 +206,8 @@ export function workerPoolSuite(makePool: () => Promise<PoolUnderTest>): void {
     const gone = "w-never" as WorkerId;
     await made.pool.stop(gone);
     await made.pool.kill(gone);
-    await made.pool.freeze(gone);
-    await made.pool.resume(gone);
+    await made.pool.park(gone, "frozen");
+    await made.pool.wake(gone);
     await made.pool.forget(gone);
     expect(exits.size).toBe(0);
   });
@@ -212,7 +216,7 @@ export function workerPoolSuite(makePool: () => Promise<PoolUnderTest>): void {
     const heard: WorkerExit[] = [];
     made.pool.onExit((exit) => heard.push(exit))();
     const start = describeStart("done");
-    await made.pool.start(start);
+    await startOf(made, start);
     await exitOf(start.workerId);
     expect(heard).toEqual([]);
   });

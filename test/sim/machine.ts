@@ -112,8 +112,8 @@ export function createMachine(
       store,
       clock: ownClock,
       random: createSimulatedRandom(seedOf(world.plan.seed, `daemon ${own.number}`)),
-      pool: poolOf(own, host.pool()),
-      builder: { build: () => within(own, build()) },
+      pools: { process: poolOf(own, host.pool()) },
+      builders: { process: { build: () => within(own, build()) } },
       logStore: NO_LOGS,
       webhookNet: { post: (request) => within(own, parts.webhookNet.post(request)) },
       sockets: { listen: async ({ host: name, port }) => ({ host: name, port }), close: async () => {} },
@@ -152,6 +152,7 @@ export function createMachine(
     await clock.sleep(BUILD_MS);
     builds += 1;
     return {
+      kind: "process" as const,
       file: "worker",
       args: [`build-${builds}`],
       cwd: "/",

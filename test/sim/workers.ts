@@ -1,4 +1,5 @@
 import type { SimulatedProcess, SimulatedProgram } from "../../src/runtime/adapters/simulated/worker-pool.ts";
+import type { BuiltRelease } from "../../src/runtime/ports/worker-pool.ts";
 import type { WorkerLife } from "./history.ts";
 import type { Network } from "./network.ts";
 import { CRASHES, type Fate, type Running, runWorker } from "./worker-program.ts";
@@ -58,7 +59,7 @@ export function createWorkers(world: World, network: Network): Workers {
     const alive = [...history.lives.values()].filter(
       (life) => life.endpoint === endpoint && life.endedAtMs === null,
     );
-    const surge = alive.some(({ build }) => build !== built.args[0]) ? 1 : 0;
+    const surge = alive.some(({ build }) => build !== buildOf(built)) ? 1 : 0;
     const most = mostWorkers(endpoint) + surge;
     if (alive.length + 1 > most)
       world.fail(
@@ -85,7 +86,7 @@ export function createWorkers(world: World, network: Network): Workers {
     const life: WorkerLife = {
       workerId,
       endpoint,
-      build: built.args[0] ?? "",
+      build: buildOf(built),
       startedAtMs: clock.nowMs(),
       stopAskedAtMs: null,
       endedAtMs: null,
@@ -151,4 +152,9 @@ function overlaps(
   later: { readonly sentAtMs: number } | undefined,
 ): boolean {
   return later !== undefined && (order.endedAtMs === null || order.endedAtMs > later.sentAtMs);
+}
+
+/** Which build of the plan a worker runs: its program's argument. */
+function buildOf(built: BuiltRelease): string {
+  return (built.kind === "process" && built.args[0]) || "";
 }

@@ -35,7 +35,10 @@ export function createScriptedPool(): ScriptedPool {
 
   const pool: ScriptedPool = {
     kind: "process",
-    isolation: "none",
+    isolation: () => ({ level: "none", reason: "scripted" }),
+    away: () => null,
+    address: () => ({ listenHost: null, urlHost: "127.0.0.1" }),
+    onChange: () => () => {},
     started,
     obeysStop: true,
     startFailure: null,
@@ -55,11 +58,11 @@ export function createScriptedPool(): ScriptedPool {
       find(workerId)?.asked.push("kill");
       end(find(workerId), { code: null, signal: "SIGKILL", reason: "it was killed" });
     },
-    freeze: async () => {},
-    resume: async () => {},
+    park: async () => {},
+    wake: async () => {},
     list: async () =>
       started.flatMap(({ workerId, exit }, index): PoolWorker[] =>
-        forgotten.has(workerId) ? [] : [{ workerId, handle: `scripted-${index + 1}`, exit }],
+        forgotten.has(workerId) ? [] : [{ workerId, handle: `scripted-${index + 1}`, asleep: null, exit }],
       ),
     forget: async (workerId) => void forgotten.add(workerId),
     onExit: (listener) => {

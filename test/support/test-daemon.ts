@@ -13,6 +13,7 @@ import { createDaemon, type Daemon } from "../../src/runtime/daemon.ts";
 import type { Clock } from "../../src/runtime/ports/clock.ts";
 import type { LogStore } from "../../src/runtime/ports/log-store.ts";
 import type { Store } from "../../src/runtime/ports/store.ts";
+import type { BuiltRelease } from "../../src/runtime/ports/worker-pool.ts";
 import { TAKE_HOLD_MS } from "../../src/runtime/service/deliveries.ts";
 import { createScriptedPool, type ScriptedPool, type ScriptedWorker } from "./scripted-pool.ts";
 import { createTestWorker, type Reply, request, type TestWorker } from "./test-worker.ts";
@@ -73,7 +74,15 @@ const LOOK_STEP_MS = 5;
 const DEADLINE_MS = 5_000;
 const ERROR_LEVEL = 50;
 
-const BUILT = { file: "worker", args: [], cwd: "/", env: {}, runtime: "scripted", warnings: [] };
+const BUILT: BuiltRelease = {
+  kind: "process",
+  file: "worker",
+  args: [],
+  cwd: "/",
+  env: {},
+  runtime: "scripted",
+  warnings: [],
+};
 
 export async function startTestDaemon(config: Partial<DaemonConfigInput> = {}): Promise<TestDaemon> {
   const clock = createTestClock();
@@ -93,8 +102,8 @@ export async function startTestDaemon(config: Partial<DaemonConfigInput> = {}): 
       store,
       clock,
       random: createSystemRandom(),
-      pool,
-      builder: { build: async () => BUILT },
+      pools: { process: pool },
+      builders: { process: { build: async () => BUILT } },
       logStore: NO_LOGS,
       webhookNet: createWebhookNet({
         ownListeners: () => {

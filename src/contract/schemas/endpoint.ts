@@ -34,6 +34,8 @@ export const endpointConfigSchema = z.strictObject({
       idle_timeout: duration.optional(),
       flashboot: z.boolean().optional(),
       prefetch: whole.min(1).max(1000).optional(),
+      extra: whole.min(0).max(1000).optional(),
+      prewarm: z.boolean().optional(),
     })
     .optional(),
   scale: z
@@ -73,6 +75,16 @@ export const endpointConfigSchema = z.strictObject({
   env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).optional(),
   volumes: z.record(z.string(), z.string()).optional(),
   webhook: z.strictObject({ secret: z.string().optional() }).optional(),
+  image: z
+    .strictObject({
+      /** What a generated Dockerfile begins with. */
+      base: z.string().min(1).optional(),
+      entrypoint: z.array(z.string()).optional(),
+      command: z.array(z.string()).optional(),
+      /** Name of a stored registry login. */
+      registry: z.string().regex(NAME_PATTERN).optional(),
+    })
+    .optional(),
 });
 
 export type EndpointConfig = z.infer<typeof endpointConfigSchema>;
@@ -81,21 +93,25 @@ export type EndpointConfig = z.infer<typeof endpointConfigSchema>;
 export const projectFileSchema = endpointConfigSchema.extend({
   name: z.string().regex(NAME_PATTERN).optional(),
   handler: z.string().optional(),
+  dockerfile: z.string().optional(),
   python: z.string().optional(),
 });
 
 export type ProjectFile = z.infer<typeof projectFileSchema>;
 
-/** Where a release's code is: a folder that the daemon can read (rpx dev), or a tar sent before. */
+/** Where a release's code is: a folder that the daemon can read (rpx dev), a tar sent before, or an image. */
 export const sourceSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("folder"), path: z.string() }),
   z.strictObject({ kind: z.literal("bundle"), digest: z.string().regex(/^[0-9a-f]{64}$/) }),
+  z.strictObject({ kind: z.literal("image"), reference: z.string().min(1).max(512) }),
 ]);
 
 const code = {
   source: sourceSchema,
-  /** Path of the handler inside the source. */
-  handler: z.string(),
+  /** Path of the handler inside the source; absent where an image or a Dockerfile says what runs. */
+  handler: z.string().optional(),
+  /** Path of the Dockerfile inside the source; absent: one is generated where it is needed. */
+  dockerfile: z.string().optional(),
   /** Interpreter to use instead of looking for one. */
   python: z.string().optional(),
 };
@@ -104,6 +120,8 @@ export const createEndpointSchema = z.strictObject({
   name: z.string().regex(NAME_PATTERN),
   id: z.string().regex(ENDPOINT_ID_PATTERN).optional(),
   config: endpointConfigSchema,
+  /** Where its workers run; absent: as the daemon decides. It never changes by itself. */
+  pool: z.enum(["process", "docker"]).optional(),
   ...code,
 });
 export type CreateEndpoint = z.infer<typeof createEndpointSchema>;
@@ -128,7 +146,8 @@ export const endpointSchema = z.object({
   release: z.number(),
   pool: z.string(),
   isolation: z.enum(["none", "partial", "full"]),
-  handler: z.string(),
+  /** Null where an image or its Dockerfile says what runs. */
+  handler: z.string().nullable(),
   runtime: z.string(),
   warnings: z.array(z.string()),
   desiredWorkers: z.number(),

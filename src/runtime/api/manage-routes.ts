@@ -19,6 +19,7 @@ import {
   type JobId,
   type JobState,
   type Key,
+  type PoolKind,
   type Worker,
 } from "../core/model.ts";
 import { countWorkers } from "../core/worker-view.ts";
@@ -46,7 +47,7 @@ export type ManageRoutesOptions = {
   readonly activity: Activity;
   readonly why: Why;
   readonly bundles: Bundles;
-  readonly isolation: WorkerBody["isolation"];
+  readonly isolationOf: (pool: PoolKind) => WorkerBody["isolation"];
   readonly status: () => StatusBody;
   /** Base of the job operations of an endpoint. */
   readonly urlOf: (endpoint: Endpoint) => string;
@@ -67,12 +68,13 @@ export function createManageRoutes(
   function present(endpoint: Endpoint, owner: string | null): EndpointBody {
     const workers = store.fleet.workers().filter(({ endpointId }) => endpointId === endpoint.id);
     const crash = reconciler.crashState(endpoint.id);
+    const release = endpoints.liveRelease(endpoint);
     return endpointBody(endpoint, {
       url: options.urlOf(endpoint),
-      release: endpoints.liveRelease(endpoint),
+      release,
       counts: store.jobs.counts(endpoint.id, owner),
       workers: countWorkers(workers.map((worker) => ({ worker, leases: activity.leases(worker.id) }))),
-      isolation: options.isolation,
+      isolation: options.isolationOf(release.spec.pool),
       failing:
         crash.failures > 0 && crash.lastReason !== null
           ? {
@@ -208,7 +210,7 @@ export function createManageRoutes(
   function presentWorker(worker: Worker): WorkerBody {
     const endpoint = endpoints.byId(worker.endpointId);
     const jobIds = store.jobs.leases(worker.id).map(({ id }) => id);
-    return workerBody(worker, { endpoint, jobIds, isolation: options.isolation });
+    return workerBody(worker, { endpoint, jobIds, isolation: options.isolationOf(worker.pool) });
   }
 
   async function listWorkers(call: Call<Principal>): Promise<Answer> {

@@ -135,41 +135,97 @@ export type EndpointSettings = {
   readonly webhookSecret: string | null;
 };
 
-/** Where a release's handler lies: the user's own folder (rpx dev) or an immutable copy in the data directory. */
+/** Where workers run. A release names its pool, and never changes it by itself (D7). */
+export const POOL_KINDS = ["process", "docker"] as const;
+export type PoolKind = (typeof POOL_KINDS)[number];
+
+/**
+ * Where a release's code lies: the user's own folder (rpx dev), an immutable copy in the data directory, or an image that brings
+ * its own, by the reference that the user gave.
+ */
 export type ReleaseSource =
   | { readonly kind: "folder"; readonly path: string }
-  | { readonly kind: "bundle"; readonly digest: string };
+  | { readonly kind: "bundle"; readonly digest: string }
+  | { readonly kind: "image"; readonly reference: string };
 
 /** What a worker asks of its machine. */
 export type Hardware = Pick<EndpointConfig, "gpu" | "volumes"> & {
   readonly limits?: Pick<NonNullable<EndpointConfig["limits"]>, "memory" | "cpus" | "pids" | "shm" | "disk">;
 };
 
+/** What a worker may use at most; null: what its pool gives by itself. */
+export type WorkerLimits = {
+  readonly memoryBytes: number | null;
+  readonly cpus: number | null;
+  readonly pids: number;
+  readonly shmBytes: number | null;
+  readonly diskBytes: number | null;
+};
+
+/** How an image is made and started, as the table `[image]` of rpx.toml spells it. */
+export type ImageSettings = {
+  /** What a generated Dockerfile begins with; absent: by the handler's language. */
+  readonly base?: string;
+  /** Replaces the image's own entrypoint or command. */
+  readonly entrypoint?: readonly string[];
+  readonly command?: readonly string[];
+  /** Name of the stored registry login that pulls it. */
+  readonly registry?: string;
+};
+
 /** What a worker is made of: a change makes a new release. */
 export type ReleaseSpec = {
-  readonly pool: "process";
+  readonly pool: PoolKind;
   readonly source: ReleaseSource;
-  /** Path of the handler file inside the source. */
-  readonly handler: string;
-  /** Interpreter asked for, or null to look for one. */
+  /** Path of the handler file inside the source; null where the image or its Dockerfile says what runs. */
+  readonly handler: string | null;
+  /** Interpreter asked for, or null to look for one. Process pool only. */
   readonly python: string | null;
+  /** Path of the Dockerfile inside the source; null: one is generated. Docker pool only. */
+  readonly dockerfile: string | null;
+  readonly image: ImageSettings;
   /** Settings of the machine under it, as rpx.toml spells them: kept, and enforced where the pool can. */
   readonly hardware: Hardware;
   readonly env: Readonly<Record<string, string>>;
 };
 
 /** How to start a worker of a release: made once by the builder, kept with the release. */
-export type BuiltRelease = {
-  readonly file: string;
-  readonly args: readonly string[];
-  readonly cwd: string;
-  /** What the interpreter needs beside the protocol's variables (PATH, PYTHONPATH, NODE_OPTIONS). */
+export type BuiltRelease = BuiltProcess | BuiltImage;
+
+type Built = {
+  /** What the code needs beside the protocol's variables (PATH, PYTHONPATH, NODE_OPTIONS). */
   readonly env: Readonly<Record<string, string>>;
   /** What was chosen, in words: "python 3.11.2 (/usr/bin/python3)". */
   readonly runtime: string;
   /** Things the user should know: a stand-in used, a limit that this pool cannot enforce. */
   readonly warnings: readonly string[];
 };
+
+/** A program of this machine. */
+export type BuiltProcess = Built & {
+  readonly kind: "process";
+  readonly file: string;
+  readonly args: readonly string[];
+  readonly cwd: string;
+};
+
+/** A container's image. */
+export type BuiltImage = Built & {
+  readonly kind: "image";
+  /** What containers are made from: `name@sha256:...`, or the id of an image that was built here. Never a tag: tags move. */
+  readonly image: string;
+  /** The same for people: the reference asked for, or the tag given to what was built. */
+  readonly reference: string;
+  /** Name of the stored registry login that pulls it, or null. */
+  readonly registry: string | null;
+  /** Null: the image's own. */
+  readonly entrypoint: readonly string[] | null;
+  readonly command: readonly string[] | null;
+  /** Folders of this machine that its workers see, in place (rpx dev, and the SDK stand-in). */
+  readonly mounts: readonly BuiltMount[];
+};
+
+export type BuiltMount = { readonly source: string; readonly target: string; readonly readOnly: boolean };
 
 export type Release = {
   readonly endpointId: EndpointId;
@@ -217,7 +273,7 @@ export type Worker = {
   readonly id: WorkerId;
   readonly endpointId: EndpointId;
   readonly release: number;
-  readonly pool: "process";
+  readonly pool: PoolKind;
   readonly state: WorkerState;
   /** A sentence, in every state. */
   readonly reason: string;
@@ -225,7 +281,7 @@ export type Worker = {
   /** First take. */
   readonly readyAtMs: number | null;
   readonly endedAtMs: number | null;
-  /** The pool's own name for it: a process id. */
+  /** The pool's own name for it: a process id, a container's id. */
   readonly handle: string | null;
 };
 

@@ -10,6 +10,8 @@ import type {
   EndpointId,
   EndpointSettings,
   Hardware,
+  ImageSettings,
+  PoolKind,
   Release,
   ReleaseSpec,
 } from "../core/model.ts";
@@ -17,7 +19,7 @@ import { resolveSettings } from "../core/settings.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Random } from "../ports/random.ts";
 import type { Store } from "../ports/store.ts";
-import type { ReleaseBuilder } from "../ports/worker-pool.ts";
+import type { Builders, ReleaseBuilder } from "../ports/worker-pool.ts";
 import type { Events } from "./events.ts";
 
 /** Who asks, as far as endpoints care. */
@@ -61,14 +63,14 @@ export type EndpointsOptions = {
   readonly clock: Clock;
   readonly random: Random;
   readonly events: Events;
-  readonly builder: ReleaseBuilder;
+  readonly builders: Builders;
 };
 
 const ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz";
 const ID_LENGTH = 14;
 const CANCEL_BATCH = 500;
 
-export function createEndpoints({ store, clock, random, events, builder }: EndpointsOptions): Endpoints {
+export function createEndpoints({ store, clock, random, events, builders }: EndpointsOptions): Endpoints {
   let byId = new Map<string, Endpoint>();
   let byName = new Map<string, Endpoint>();
   const deleting = new Set<EndpointId>();
@@ -81,6 +83,12 @@ export function createEndpoints({ store, clock, random, events, builder }: Endpo
   events.subscribe(({ kind }) => {
     if (kind.startsWith("endpoint.") || kind === "scaler.decide" || kind === "release.live") reload();
   });
+
+  function builderOf({ pool }: ReleaseSpec): ReleaseBuilder {
+    const builder = builders[pool];
+    if (builder) return builder;
+    throw new RpxError("unavailable", `this daemon has no pool "${pool}"`);
+  }
 
   function find(caller: Caller, idOrName: string): VisibleEndpoint {
     const endpoint = byId.get(idOrName) ?? byName.get(idOrName);
@@ -104,11 +112,11 @@ export function createEndpoints({ store, clock, random, events, builder }: Endpo
   ) {
     refuseReserved(request.name, request.id);
     if (byName.has(request.name)) throw taken(request.name);
-    const spec = specOf(caller, request, request.config);
+    const spec = specOf(caller, request, request.config, request.pool ?? "process");
     const settings = resolveSettings(request.config);
-    const built = await builder.build(spec, onLine, signal);
-    const nowMs = clock.nowMs();
     const id = (request.id ?? random.text(ID_LENGTH, ID_ALPHABET)) as EndpointId;
+    const built = await builderOf(spec).build({ endpointId: id, version: 1, spec }, onLine, signal);
+    const nowMs = clock.nowMs();
     const endpoint: Endpoint = {
       id,
       name: request.name,
@@ -166,8 +174,8 @@ export function createEndpoints({ store, clock, random, events, builder }: Endpo
   ): Promise<Release | null> {
     const spec = changedSpec(caller, liveRelease(endpoint).spec, request);
     if (spec === null) return null;
-    const built = await builder.build(spec, onLine, signal);
     const version = endpoint.liveRelease + 1;
+    const built = await builderOf(spec).build({ endpointId: endpoint.id, version, spec }, onLine, signal);
     return { endpointId: endpoint.id, version, spec, built, createdAtMs: clock.nowMs() };
   }
 
@@ -219,8 +227,9 @@ function see(caller: Caller, endpoint: Endpoint): VisibleEndpoint | null {
 
 function specOf(
   caller: Caller,
-  code: Pick<CreateEndpoint, "source" | "handler" | "python">,
+  code: Pick<CreateEndpoint, "source" | "handler" | "python" | "dockerfile">,
   config: EndpointConfig,
+  pool: PoolKind,
 ): ReleaseSpec {
   if (code.source.kind === "folder" && caller.scope !== "admin") {
     throw new RpxError("forbidden", "only an admin key may run a folder of the daemon's machine in place", {
@@ -228,10 +237,12 @@ function specOf(
     });
   }
   return {
-    pool: "process",
+    pool,
     source: code.source,
-    handler: code.handler,
+    handler: code.handler ?? null,
     python: code.python ?? null,
+    dockerfile: code.dockerfile ?? null,
+    image: imageOf(config),
     hardware: hardwareOf(config),
     env: config.env ?? {},
   };
@@ -239,14 +250,20 @@ function specOf(
 
 /** The next release's spec, or null when nothing that a worker is made of changes. */
 function changedSpec(caller: Caller, before: ReleaseSpec, request: UpdateEndpoint): ReleaseSpec | null {
-  const code = request.code ? specOf(caller, request.code, {}) : before;
+  const code = request.code ? specOf(caller, request.code, {}, before.pool) : before;
   const spec: ReleaseSpec = {
     ...code,
+    image: { ...before.image, ...imageOf(request.config ?? {}) },
     hardware: { ...before.hardware, ...hardwareOf(request.config ?? {}) },
     env: request.config?.env ?? before.env,
   };
   const inPlace = request.code?.source.kind === "folder";
   return inPlace || JSON.stringify(spec) !== JSON.stringify(before) ? spec : null;
+}
+
+/** What is set of `[image]`; nothing stands for what is absent. */
+function imageOf({ image = {} }: EndpointConfig): ImageSettings {
+  return Object.fromEntries(Object.entries(image).filter(([, value]) => value !== undefined));
 }
 
 function hardwareOf({ gpu, volumes, limits = {} }: EndpointConfig): Hardware {

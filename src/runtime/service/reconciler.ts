@@ -6,18 +6,19 @@ import { digestKey, KEY_ALPHABET, KEY_BODY_LENGTH, makeKey } from "../core/key-f
 import type { Endpoint, EndpointId, Worker, WorkerId } from "../core/model.ts";
 import type { Standstill } from "../core/standstill.ts";
 import { workerEnvironment } from "../core/worker-env.ts";
+import { workerLimits } from "../core/worker-limits.ts";
 import { createLoop } from "../loop.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Random } from "../ports/random.ts";
 import type { Store } from "../ports/store.ts";
-import type { WorkerExit, WorkerPool } from "../ports/worker-pool.ts";
+import type { Pools, WorkerExit, WorkerPool } from "../ports/worker-pool.ts";
 import type { Events } from "./events.ts";
 
 export type ReconcilerOptions = {
   readonly store: Pick<Store, "jobs" | "fleet">;
   readonly clock: Clock;
   readonly random: Random;
-  readonly pool: WorkerPool;
+  readonly pools: Pools;
   readonly events: Events;
   readonly activity: Activity;
   /** Origin of the worker listener as workers reach it. */
@@ -65,11 +66,12 @@ const START_BATCH = 16;
 const WATCH_MS = 250;
 const WORKER_ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz";
 const WORKER_ID_LENGTH = 20;
+const NEVER = new AbortController().signal;
 /** A condemned worker that does not die is killed again after this long. */
 const KILL_AGAIN_MS = 5_000;
 
 export function createReconciler(options: ReconcilerOptions): Reconciler {
-  const { store, clock, random, pool, events, activity, log } = options;
+  const { store, clock, random, pools, events, activity, log } = options;
   const crashes = createCrashes();
   const stopAskedAtMs = new Map<WorkerId, number>();
   const condemnedAtMs = new Map<WorkerId, number>();
@@ -85,10 +87,12 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     name: "reconciler",
   });
 
-  pool.onExit((exit) => {
-    exits.push(exit);
-    loop.nudge();
-  });
+  for (const pool of Object.values(pools)) {
+    pool.onExit((exit) => {
+      exits.push(exit);
+      loop.nudge();
+    });
+  }
   events.subscribe(({ kind, endpointId }) => {
     if ((kind === "job.complete" || kind === "release.live") && endpointId) crashes.forget(endpointId);
     if (
@@ -179,6 +183,12 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     if (worker?.state === "starting") recordCrash(worker, reason, false);
   }
 
+  function poolOf({ pool }: Pick<Worker, "pool">): WorkerPool {
+    const found = pools[pool];
+    if (found) return found;
+    throw new Error(`this daemon has no pool "${pool}"`);
+  }
+
   async function startWorker(endpointId: EndpointId): Promise<void> {
     const endpoint = endpointById(endpointId);
     if (!endpoint) return;
@@ -191,7 +201,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       id: workerId,
       endpointId: endpoint.id,
       release: release.version,
-      pool: "process",
+      pool: release.spec.pool,
       state: "wanted",
       reason: endpoint.desired.reason,
       createdAtMs: nowMs,
@@ -219,7 +229,18 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       endpointEnv: release.spec.env,
     });
     try {
-      const { handle } = await pool.start({ workerId, endpointId: endpoint.id, built: release.built, env });
+      const { handle } = await poolOf(row).start(
+        {
+          workerId,
+          endpointId: endpoint.id,
+          release: release.version,
+          built: release.built,
+          env,
+          limits: workerLimits(release.spec.hardware),
+        },
+        () => {},
+        NEVER,
+      );
       await store.fleet.moveWorker(
         workerId,
         { to: "starting", reason: "booting the handler", handle },
@@ -242,7 +263,8 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   async function stopWorker(workerId: WorkerId): Promise<void> {
     if (activity.leases(workerId) > 0) return;
     stopAskedAtMs.set(workerId, clock.nowMs());
-    await pool.stop(workerId);
+    const worker = store.fleet.worker(workerId);
+    if (worker) await poolOf(worker).stop(workerId);
     options.releasePolls(workerId);
   }
 
@@ -259,14 +281,17 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       ]);
     }
     options.releasePolls(workerId);
-    await pool.kill(workerId);
-    await buryMissing(workerId, reason);
+    const worker = store.fleet.worker(workerId);
+    if (!worker) return;
+    await poolOf(worker).kill(workerId);
+    await buryMissing(worker, reason);
   }
 
   /** A worker that the pool does not know has ended already. */
-  async function buryMissing(workerId: WorkerId, reason: string): Promise<void> {
-    const present = (await pool.list()).some((worker) => worker.workerId === workerId);
-    if (!present) await store.fleet.moveWorker(workerId, { to: "gone", reason, revoke: true }, clock.nowMs());
+  async function buryMissing(worker: Worker, reason: string): Promise<void> {
+    const present = (await poolOf(worker).list()).some(({ workerId }) => workerId === worker.id);
+    if (!present)
+      await store.fleet.moveWorker(worker.id, { to: "gone", reason, revoke: true }, clock.nowMs());
   }
 
   async function settleExits(): Promise<void> {
@@ -281,7 +306,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     if (worker && worker.state !== "gone") await recordExit(worker, exit);
     stopAskedAtMs.delete(workerId);
     condemnedAtMs.delete(workerId);
-    await pool.forget(workerId);
+    if (worker) await poolOf(worker).forget(workerId);
   }
 
   async function recordExit(worker: Worker, exit: WorkerExit): Promise<void> {
@@ -313,14 +338,21 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
 
   /** Rows without a process ended with the process that owned them: their jobs go back uncounted. */
   async function adopt(): Promise<void> {
-    const present = await pool.list();
+    const present = await listed();
     const running = new Map(
       present.filter(({ exit }) => exit === null).map((worker) => [worker.workerId, worker]),
     );
     const ended = new Map(present.flatMap(({ exit }) => (exit ? [[exit.workerId, exit] as const] : [])));
     for (const worker of store.fleet.workers())
       await adoptWorker(worker, running.get(worker.id)?.handle, ended.get(worker.id));
-    for (const { workerId } of running.values()) if (!isPresent(workerId)) await pool.kill(workerId);
+    for (const { workerId, pool } of running.values()) if (!isPresent(workerId)) await pool.kill(workerId);
+  }
+
+  async function listed() {
+    const all = Object.values(pools).map(async (pool) =>
+      (await pool.list()).map((each) => ({ ...each, pool })),
+    );
+    return (await Promise.all(all)).flat();
   }
 
   async function adoptWorker(
@@ -363,7 +395,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     await Promise.all(workers.map(({ id }) => stopWorker(id)));
     const killAtMs = clock.nowMs() + 2_000;
     while (draining().length > 0 && clock.nowMs() < killAtMs) await clock.sleep(20);
-    await Promise.all(draining().map(({ id }) => pool.kill(id)));
+    await Promise.all(draining().map((worker) => poolOf(worker).kill(worker.id)));
     const endAtMs = clock.nowMs() + 2_000;
     while (draining().length > 0 && clock.nowMs() < endAtMs) await clock.sleep(20);
     await loop.stop();

@@ -95,7 +95,7 @@ describe("rpx.toml", () => {
     ["a bad name", 'handler = "handler.py"\nname = "My Worker"\n', 2, "my-worker"],
     ["a reserved name", 'name = "serverless"\n', 1, "my-worker"],
     ["a value out of range", "[workers]\nmin = -1\n", 2, "correct the value"],
-    ["containers", 'image = "org/image:tag"\n', 1, "handler"],
+    ["containers", 'template = "vllm"\n', 1, "handler"],
     ["a key after a long text", 'handler = """\nmaxx = 1\n"""\nmaxx = 1\n', 4, "keys here"],
   ];
   test.each(refusedLines)("%s is refused with its line", (_, text, line, hint) => {

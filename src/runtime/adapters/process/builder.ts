@@ -2,8 +2,8 @@ import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { RpxError } from "../../../contract/error.ts";
-import type { ReleaseSource, ReleaseSpec } from "../../core/model.ts";
-import type { BuiltRelease, ReleaseBuilder } from "../../ports/worker-pool.ts";
+import type { BuiltProcess, ReleaseSource, ReleaseSpec } from "../../core/model.ts";
+import type { BuildRequest, OnStep } from "../../ports/worker-pool.ts";
 import { inheritedEnvironment } from "./inherited-env.ts";
 import { findInterpreter, type Interpreter, missingRequirements } from "./interpreter.ts";
 import { isEmpty, parseRequirements } from "./requirements.ts";
@@ -21,6 +21,11 @@ export type ProcessBuilderDeps = {
   readonly python?: string | null;
   /** Where a bundle was unpacked. */
   readonly pathOfBundle: (digest: string) => string;
+};
+
+/** The process pool's `ReleaseBuilder`. */
+export type ProcessBuilder = {
+  build(request: BuildRequest, onStep: OnStep, signal: AbortSignal): Promise<BuiltProcess>;
 };
 
 type Build = {
@@ -50,12 +55,12 @@ const MAX_TOLD = 1_000;
  * Makes releases for the process pool: finds the interpreter, installs requirements.txt where nobody else has, and says how a
  * worker starts. A handler runs where its source lies: in the user's folder, or in the unpacked bundle.
  */
-export function createProcessBuilder(deps: ProcessBuilderDeps): ReleaseBuilder {
+export function createProcessBuilder(deps: ProcessBuilderDeps): ProcessBuilder {
   const virtualEnvs = createVirtualEnvs(deps);
   const told = new Set<string>();
 
   /** The interpreter is told once per folder, not at each reload. */
-  function tell(folder: string, built: BuiltRelease, onLine: (line: string) => void): void {
+  function tell(folder: string, built: BuiltProcess, onLine: (line: string) => void): void {
     const key = JSON.stringify([folder, built.runtime]);
     if (told.has(key)) return;
     if (told.size >= MAX_TOLD) told.clear();
@@ -64,10 +69,10 @@ export function createProcessBuilder(deps: ProcessBuilderDeps): ReleaseBuilder {
   }
 
   async function build(
-    spec: ReleaseSpec,
+    { spec }: BuildRequest,
     onLine: (line: string) => void,
     signal: AbortSignal,
-  ): Promise<BuiltRelease> {
+  ): Promise<BuiltProcess> {
     const folder = await sourceFolder(spec.source, deps.pathOfBundle);
     const handler = await handlerPath(folder, spec.handler);
     const extension = path.extname(handler);
@@ -79,9 +84,9 @@ export function createProcessBuilder(deps: ProcessBuilderDeps): ReleaseBuilder {
   }
 
   return {
-    async build(spec, onLine, signal) {
+    async build(request, onStep, signal) {
       try {
-        return await build(spec, onLine, signal);
+        return await build(request, (line) => onStep(line), signal);
       } catch (error) {
         if (signal.aborted && !(error instanceof RpxError))
           throw new RpxError("interrupted", "the build was given up", { cause: error });
@@ -95,6 +100,11 @@ async function sourceFolder(
   source: ReleaseSource,
   pathOfBundle: (digest: string) => string,
 ): Promise<string> {
+  if (source.kind === "image")
+    throw new RpxError("bad_request", `the image ${source.reference} cannot run in the process pool`, {
+      why: "an image runs in a container",
+      hint: "choose --pool docker, or give a handler",
+    });
   const folder = source.kind === "folder" ? path.resolve(source.path) : pathOfBundle(source.digest);
   const found = await stat(folder).catch(() => null);
   if (found?.isDirectory()) return folder;
@@ -104,7 +114,12 @@ async function sourceFolder(
 }
 
 /** The handler's path inside its folder, checked: a file of a kind that we can run, and not outside. */
-async function handlerPath(folder: string, handler: string): Promise<string> {
+async function handlerPath(folder: string, handler: string | null): Promise<string> {
+  if (handler === null)
+    throw new RpxError("bad_request", "the folder names no handler", {
+      why: "only its Dockerfile says what runs, and the process pool builds no images",
+      hint: "choose --pool docker, or give a handler",
+    });
   const inside = path.relative(folder, path.resolve(folder, handler));
   if (inside === "" || inside.split(path.sep)[0] === ".." || handler.includes("\0"))
     throw new RpxError("bad_request", "the handler lies outside its folder", {
@@ -123,13 +138,14 @@ async function handlerPath(folder: string, handler: string): Promise<string> {
   return inside.startsWith("-") ? `./${inside}` : inside;
 }
 
-async function buildPython(task: Build): Promise<BuiltRelease> {
+async function buildPython(task: Build): Promise<BuiltProcess> {
   const { deps, folder, handler } = task;
   const { interpreter, virtualEnv, warnings } = await preparePython(task);
   const executable = virtualEnv?.executable ?? interpreter.executable;
   const environmentFolder = virtualEnv?.folder ?? interpreter.virtualEnv;
   const sdk = (await usesStandIn(task, interpreter, virtualEnv)) ? ", rpx's stand-in for runpod" : "";
   return {
+    kind: "process",
     file: executable,
     args: ["-u", handler],
     cwd: folder,
@@ -223,10 +239,11 @@ async function usesStandIn(task: Build, interpreter: Interpreter, virtualEnv: Vi
   return virtualEnv.withoutRunpod || !asked.plain.some(({ name }) => name === "runpod");
 }
 
-async function buildNode(task: Build): Promise<BuiltRelease> {
+async function buildNode(task: Build): Promise<BuiltProcess> {
   const { deps, folder, handler } = task;
   const hook = pathToFileURL(path.join(deps.sdkDir, "node/hook.js")).href;
   return {
+    kind: "process",
     file: process.execPath,
     args: ["--import", hook, handler],
     cwd: folder,

@@ -2,10 +2,10 @@ import { constants } from "node:fs";
 import { access } from "node:fs/promises";
 import path from "node:path";
 import { RpxError } from "../../../contract/error.ts";
-import type { EndpointId, WorkerId } from "../../core/model.ts";
+import type { BuiltProcess, BuiltRelease, EndpointId, WorkerId } from "../../core/model.ts";
 import type { LogStore } from "../../ports/log-store.ts";
 import type { ProcessExit, ProcessHost } from "../../ports/process-host.ts";
-import type { BuiltRelease, WorkerExit, WorkerPool, WorkerStart } from "../../ports/worker-pool.ts";
+import type { Isolation, SleepDepth, WorkerExit, WorkerPool, WorkerStart } from "../../ports/worker-pool.ts";
 import { type AskedEnd, exitReason } from "./exit-reason.ts";
 import { createStraySweep } from "./strays.ts";
 
@@ -32,6 +32,7 @@ const WITHOUT_CORE_FILES = 'ulimit -c 0; exec "$@"';
 export function createProcessPool({ host, logs, endpointOf }: ProcessPoolDeps): WorkerPool {
   const endpoints = new Map<WorkerId, EndpointId>();
   const asked = new Map<WorkerId, AskedEnd>();
+  const frozen = new Set<WorkerId>();
   const listeners = new Set<(exit: WorkerExit) => void>();
   const sweepStrays = createStraySweep();
 
@@ -51,7 +52,8 @@ export function createProcessPool({ host, logs, endpointOf }: ProcessPoolDeps): 
   }
 
   async function start(worker: WorkerStart): Promise<{ readonly handle: string }> {
-    const { built, workerId, endpointId } = worker;
+    const { workerId, endpointId } = worker;
+    const built = programOf(worker.built);
     await checkProgram(built);
     endpoints.set(workerId, endpointId);
     try {
@@ -83,11 +85,23 @@ export function createProcessPool({ host, logs, endpointOf }: ProcessPoolDeps): 
     await sweepStrays(workerId);
   }
 
+  async function park(workerId: WorkerId, depth: SleepDepth): Promise<void> {
+    if (depth !== "frozen") throw new Error("a stopped process cannot be kept");
+    await host.signal(workerId, "SIGSTOP");
+    frozen.add(workerId);
+  }
+
+  async function wake(workerId: WorkerId): Promise<void> {
+    await host.signal(workerId, "SIGCONT");
+    frozen.delete(workerId);
+  }
+
   async function list() {
     const hosted = await host.list();
     return hosted.map(({ id, pid, exit }) => ({
       workerId: id as WorkerId,
       handle: String(pid),
+      asleep: frozen.has(id as WorkerId) ? ("frozen" as const) : null,
       exit: exit === null ? null : toWorkerExit(exit),
     }));
   }
@@ -96,6 +110,7 @@ export function createProcessPool({ host, logs, endpointOf }: ProcessPoolDeps): 
     await host.forget(workerId);
     endpoints.delete(workerId);
     asked.delete(workerId);
+    frozen.delete(workerId);
     // The end may have come while no daemon was there to sweep.
     await sweepStrays(workerId);
   }
@@ -103,12 +118,15 @@ export function createProcessPool({ host, logs, endpointOf }: ProcessPoolDeps): 
   host.onExit((exit) => void announce(exit));
   return {
     kind: "process",
-    isolation: "none",
-    start,
+    isolation: () => NOT_ISOLATED,
+    away: () => null,
+    address: () => ({ listenHost: null, urlHost: "127.0.0.1" }),
+    onChange: () => () => {},
+    start: (worker) => start(worker),
     stop,
     kill,
-    freeze: async (workerId) => void (await host.signal(workerId, "SIGSTOP")),
-    resume: async (workerId) => void (await host.signal(workerId, "SIGCONT")),
+    park,
+    wake,
     list,
     forget,
     onExit(listener) {
@@ -116,6 +134,16 @@ export function createProcessPool({ host, logs, endpointOf }: ProcessPoolDeps): 
       return () => void listeners.delete(listener);
     },
   };
+}
+
+const NOT_ISOLATED: Isolation = {
+  level: "none",
+  reason: "workers are processes of this user, on this host's network",
+};
+
+function programOf(built: BuiltRelease): BuiltProcess {
+  if (built.kind === "process") return built;
+  throw new Error(`the process pool cannot start ${built.reference}: it is an image`);
 }
 
 /** The endpoint's variables over the interpreter's. PYTHONPATH is both: without ours there is no stand-in. */
@@ -129,7 +157,7 @@ function startEnvironment(
 }
 
 /** The shell would only say so in the log, after the fact. */
-async function checkProgram({ file }: BuiltRelease): Promise<void> {
+async function checkProgram({ file }: BuiltProcess): Promise<void> {
   if (!path.isAbsolute(file)) return;
   await access(file, constants.X_OK).catch((error: NodeJS.ErrnoException) => {
     throw new RpxError("unavailable", `cannot start a worker: ${file} cannot be run`, {
@@ -140,7 +168,7 @@ async function checkProgram({ file }: BuiltRelease): Promise<void> {
   });
 }
 
-function startError({ file, cwd }: BuiltRelease, error: unknown): Error {
+function startError({ file, cwd }: BuiltProcess, error: unknown): Error {
   if (error instanceof RpxError) return error;
   return new RpxError("unavailable", "cannot start a worker", {
     why: error instanceof Error ? error.message : String(error),

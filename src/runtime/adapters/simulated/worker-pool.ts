@@ -98,17 +98,20 @@ export function createSimulatedHost({ launch }: SimulatedHostOptions): Simulated
   }
 
   const list = (): PoolWorker[] =>
-    [...entries].map(([workerId, { handle, exit }]) => ({ workerId, handle, exit }));
+    [...entries].map(([workerId, { handle, exit }]) => ({ workerId, handle, asleep: null, exit }));
 
   return {
     pool: () => ({
       kind: "process",
-      isolation: "none",
-      start: run,
+      isolation: () => ({ level: "none", reason: "simulated" }),
+      away: () => null,
+      address: () => ({ listenHost: null, urlHost: "127.0.0.1" }),
+      onChange: () => () => {},
+      start: (start) => run(start),
       stop: async (workerId) => stop(workerId),
       kill: async (workerId) => entries.get(workerId)?.process.end(KILLED),
-      freeze: async () => {},
-      resume: async () => {},
+      park: async () => {},
+      wake: async () => {},
       list: async () => list(),
       forget: async (workerId) => {
         if (entries.get(workerId)?.exit) entries.delete(workerId);

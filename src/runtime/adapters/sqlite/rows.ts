@@ -116,10 +116,19 @@ export function releaseOf(row: Row): Release {
   return {
     endpointId: row.endpoint_id as EndpointId,
     version: row.version as number,
-    spec: JSON.parse(row.spec as string) as Release["spec"],
-    built: JSON.parse(row.built as string) as Release["built"],
+    spec: specOf(row.spec as string),
+    built: builtOf(row.built as string),
     createdAtMs: row.created_at_ms as number,
   };
+}
+
+/** Releases from before containers say nothing of images. */
+function specOf(text: string): Release["spec"] {
+  return { dockerfile: null, image: {}, ...JSON.parse(text) };
+}
+
+function builtOf(text: string): Release["built"] {
+  return { kind: "process", ...JSON.parse(text) };
 }
 
 export function workerOf(row: Row): Worker {
@@ -127,7 +136,7 @@ export function workerOf(row: Row): Worker {
     id: row.id as WorkerId,
     endpointId: row.endpoint_id as EndpointId,
     release: row.release as number,
-    pool: row.pool as "process",
+    pool: row.pool as Worker["pool"],
     state: row.state as Worker["state"],
     reason: row.reason as string,
     createdAtMs: row.created_at_ms as number,

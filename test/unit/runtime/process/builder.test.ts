@@ -6,7 +6,8 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { createProcessBuilder } from "../../../../src/runtime/adapters/process/builder.ts";
-import type { ReleaseSpec } from "../../../../src/runtime/core/model.ts";
+import type { EndpointId, ReleaseSpec } from "../../../../src/runtime/core/model.ts";
+import type { BuildRequest } from "../../../../src/runtime/ports/worker-pool.ts";
 
 const roots: string[] = [];
 const live = new AbortController().signal;
@@ -41,15 +42,23 @@ function spec(changes: Partial<ReleaseSpec> = {}): ReleaseSpec {
     source: { kind: "folder", path: folder },
     handler: "handler.py",
     python: null,
+    dockerfile: null,
+    image: {},
     hardware: {},
     env: {},
     ...changes,
   };
 }
 
+const asked = (changes: Partial<ReleaseSpec> = {}): BuildRequest => ({
+  endpointId: "ep1" as EndpointId,
+  version: 1,
+  spec: spec(changes),
+});
+
 function build(changes: Partial<ReleaseSpec> = {}, environment: Record<string, string | undefined> = {}) {
   const lines: string[] = [];
-  const made = builder(environment).build(spec(changes), (line) => lines.push(line), live);
+  const made = builder(environment).build(asked(changes), (line) => lines.push(line), live);
   return made.then((built) => ({ built, lines }));
 }
 
@@ -137,8 +146,8 @@ describe("Python", () => {
   test("the interpreter is told once per folder", async () => {
     const lines: string[] = [];
     const made = builder();
-    await made.build(spec(), (line) => lines.push(line), live);
-    await made.build(spec(), (line) => lines.push(line), live);
+    await made.build(asked(), (line) => lines.push(line), live);
+    await made.build(asked(), (line) => lines.push(line), live);
     expect(lines).toHaveLength(1);
   });
 
@@ -218,7 +227,7 @@ describe("Python", () => {
   test("giving up a build is told as that", async () => {
     const given = new AbortController();
     given.abort();
-    const made = builder().build(spec(), () => {}, given.signal);
+    const made = builder().build(asked(), () => {}, given.signal);
     await expect(made).rejects.toMatchObject({ code: "interrupted" });
   });
 });
@@ -280,7 +289,7 @@ with zipfile.ZipFile(sys.argv[1], "w") as wheel:
     await requirements("rpx_test_tiny==1.0\n");
     const made = builder(offline());
     const lines: string[] = [];
-    const once = () => made.build(spec(), (line) => lines.push(line), live);
+    const once = () => made.build(asked(), (line) => lines.push(line), live);
     const [first, second] = await Promise.all([once(), once()]);
     const [name] = await venvs();
     const venv = path.join(root, "data/venvs", name ?? "");

@@ -36,6 +36,7 @@ async function makePool(): Promise<PoolUnderTest> {
 function release(mode: string): BuiltRelease {
   const env = { PATH: "/usr/bin:/bin", PYTHONPATH: "/sdk/site" };
   return {
+    kind: "process",
     file: process.execPath,
     args: [WORKER_FIXTURE, mode],
     cwd: path.dirname(WORKER_FIXTURE),
@@ -54,7 +55,9 @@ describe("process pool", () => {
   async function firstLine(mode: string, env: Record<string, string>) {
     const made = await makePool();
     try {
-      await made.pool.start({ workerId, endpointId, built: release(mode), env });
+      const limits = { memoryBytes: null, cpus: null, pids: 512, shmBytes: null, diskBytes: null };
+      const start = { workerId, endpointId, release: 1, built: release(mode), env, limits };
+      await made.pool.start(start, () => {}, new AbortController().signal);
       await until("it is up", async () => (await made.lines(endpointId, workerId)).length >= 2);
       return JSON.parse((await made.lines(endpointId, workerId))[0]?.line ?? "null");
     } finally {
@@ -73,7 +76,8 @@ describe("process pool", () => {
 
   test("is what its listings say", async () => {
     const made = await makePool();
-    expect(made.pool).toMatchObject({ kind: "process", isolation: "none" });
+    expect(made.pool).toMatchObject({ kind: "process" });
+    expect(made.pool.isolation()).toMatchObject({ level: "none" });
     await made.close();
   });
 });

@@ -26,7 +26,7 @@ async function adopt(present: readonly PoolWorker[]) {
     store,
     clock,
     random: createSimulatedRandom(1),
-    pool: poolOf(present, forgotten),
+    pools: { process: poolOf(present, forgotten) },
     events: createEvents({ store, clock }),
     activity: createActivity(),
     host: { cpuCount: 1, memoryGiB: 1 },
@@ -48,12 +48,15 @@ function poolOf(present: readonly PoolWorker[], forgotten: string[]): WorkerPool
   const nothing = async () => {};
   return {
     kind: "process",
-    isolation: "none",
+    isolation: () => ({ level: "none", reason: "scripted" }),
+    away: () => null,
+    address: () => null,
+    onChange: () => () => {},
     start: async () => ({ handle: "none" }),
     stop: nothing,
     kill: nothing,
-    freeze: nothing,
-    resume: nothing,
+    park: nothing,
+    wake: nothing,
     list: async () => present,
     forget: async (id) => void forgotten.push(id),
     onExit: () => () => {},
@@ -64,12 +67,12 @@ describe("a worker whose start was under way when the daemon before died", () =>
   const exit = { workerId: W, code: 1, signal: null, reason: "exited with code 1" };
 
   test("F-34 ended before the next one came: it is a failed start, and is forgotten", async () => {
-    const { state, forgotten } = await adopt([{ workerId: W, handle: "p1", exit }]);
+    const { state, forgotten } = await adopt([{ workerId: W, handle: "p1", asleep: null, exit }]);
     expect([state, forgotten]).toEqual(["failed", [W]]);
   });
 
   test("runs: it is starting", async () => {
-    expect((await adopt([{ workerId: W, handle: "p1", exit: null }])).state).toBe("starting");
+    expect((await adopt([{ workerId: W, handle: "p1", asleep: null, exit: null }])).state).toBe("starting");
   });
 
   test("never came to be: it is gone", async () => {
