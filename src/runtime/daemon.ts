@@ -1,6 +1,7 @@
 import type { Logger } from "pino";
 import { RpxError } from "../contract/error.ts";
 import type { StatusBody } from "../contract/schemas/daemon.ts";
+import type { CreateEndpoint } from "../contract/schemas/endpoint.ts";
 import { createEventRoutes } from "./api/event-routes.ts";
 import type { HttpHost } from "./api/http-host.ts";
 import { createJobRoutes } from "./api/job-routes.ts";
@@ -15,7 +16,15 @@ import {
 import { createWorkerRoutes } from "./api/worker-routes.ts";
 import type { DaemonConfig } from "./config.ts";
 import { createActivity } from "./core/activity.ts";
-import type { Endpoint, EndpointId, KeyId, PoolKind, WorkerId } from "./core/model.ts";
+import type { Resources } from "./core/budget.ts";
+import {
+  type Endpoint,
+  type EndpointId,
+  type KeyId,
+  POOL_KINDS,
+  type PoolKind,
+  type WorkerId,
+} from "./core/model.ts";
 import { createStandstill } from "./core/standstill.ts";
 import type { Guard } from "./core/url-guard.ts";
 import type { Clock } from "./ports/clock.ts";
@@ -24,17 +33,19 @@ import type { Random } from "./ports/random.ts";
 import type { BoundAddress, SocketHost } from "./ports/socket-host.ts";
 import type { Store } from "./ports/store.ts";
 import type { WebhookNet } from "./ports/webhook-net.ts";
-import type { Builders, Pools } from "./ports/worker-pool.ts";
+import type { Builders, OnStep, Pools } from "./ports/worker-pool.ts";
 import { createAutoscaler } from "./service/autoscaler.ts";
 import { createDeliveries } from "./service/deliveries.ts";
 import { createEndpoints } from "./service/endpoints.ts";
 import { createEvents } from "./service/events.ts";
+import { createReconciler, type Reconciler } from "./service/fleet/reconciler.ts";
+import { createRollouts } from "./service/fleet/rollouts.ts";
 import { createJobs } from "./service/jobs.ts";
 import { allows, createKeys, type Principal, parseAuthorization } from "./service/keys.ts";
 import { createLeaseSweep } from "./service/leases.ts";
 import { createLogs } from "./service/logs.ts";
 import { createRateLimits } from "./service/rate-limits.ts";
-import { createReconciler, type Reconciler } from "./service/reconciler.ts";
+import { createReleases } from "./service/releases.ts";
 import { createRetention } from "./service/retention.ts";
 import { createStops, type Stops } from "./service/stops.ts";
 import { createWebhooks } from "./service/webhooks.ts";
@@ -55,12 +66,19 @@ export type Adapters = {
   readonly servers?: Servers;
   readonly bundles: Bundles;
   readonly disk: Disk;
-  readonly host: { readonly cpuCount: number; readonly memoryGiB: number };
+  readonly host: Host;
   readonly log: Logger;
   readonly tls?: { readonly cert: string | Buffer; readonly key: string | Buffer };
   readonly version: string;
   /** What a user ends to end all of it: the supervisor. */
   readonly pid: number;
+};
+
+/** The machine under the daemon; `diskBytes` of the file system that holds the data directory. */
+export type Host = {
+  readonly cpuCount: number;
+  readonly memoryGiB: number;
+  readonly diskBytes: number;
 };
 
 export type Servers = {
@@ -93,12 +111,15 @@ const DISK_CHECK_MS = 1_000;
 /** Replies in flight at a hand-over or stop get this long. */
 const REPLIES_MS = 10_000;
 const LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "::1"];
+/** Part of the machine that workers may claim, unless it is set. */
+const BUDGET_SHARE = 0.9;
 const HTTP_SERVERS: Servers = { client: createClientServer, worker: createWorkerServer };
 
 /** The whole daemon over its adapters: services, HTTP, loops. Nothing runs before `start`. */
 export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   const { store, clock, random, pools, log, servers: make = HTTP_SERVERS } = adapters;
   const startedAtMs = clock.nowMs();
+  const poolListeners = new Map<PoolKind, BoundAddress>();
   const closing = new AbortController();
   let draining = false;
   let room = true;
@@ -114,15 +135,42 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   events.subscribe(activity.observe);
   const keys = createKeys({ store: store.keys, clock, random, log });
   const revocations = createRevocations(keys.onRevoke);
-  const workers = createWorkers({ store, clock, events });
-  const endpoints = createEndpoints({ store, clock, random, events, builders: adapters.builders });
-  const jobs = createJobs({ store, clock, random, events, admit });
+  const releases = createReleases({ store, clock, builders: adapters.builders });
+  const endpoints = createEndpoints({
+    store,
+    clock,
+    random,
+    events,
+    releases,
+    defaultPool,
+    checkEnv: () => {},
+  });
+  const workers = createWorkers({ store, clock, events, endpoint: endpoints.byId });
+  const rollouts = createRollouts({
+    store,
+    clock,
+    random,
+    events,
+    isAway: (pool) => pools[pool]?.away() !== null,
+    log,
+  });
+  const jobs = createJobs({
+    store,
+    clock,
+    random,
+    events,
+    admit,
+    wake: (endpointId) => {
+      if (!deliveries.isWaitedFor(endpointId)) reconciler.wakeOne(endpointId);
+    },
+  });
   const deliveries = createDeliveries({
     store,
     clock,
     random,
     events,
     maxStreamBytes: config.maxStreamBytes,
+    queueOf: workers.queueOf,
     retire: workers.retire,
     log,
   });
@@ -134,7 +182,9 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     events,
     activity,
     host: adapters.host,
-    workerUrl: () => workerUrl(),
+    workerUrl: (pool) => workerUrlOf(pool),
+    budget: config.budget ?? wholeMachine(adapters.host),
+    environment: (_endpoint, env) => ({ ...env }),
     standstill,
     lastSeenMs: workers.lastSeenMs,
     lastTakeMs: workers.lastTakeMs,
@@ -211,6 +261,25 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   const clientUrl = () =>
     config.publicUrl ?? (bound ? originOf(bound.client, adapters.tls ? "https" : "http") : "");
   const workerUrl = () => (bound ? originOf(bound.worker, "http") : "");
+
+  /** As a worker of a pool reaches the listener: by the address of the pool's network. */
+  function workerUrlOf(kind: PoolKind): string | null {
+    const address = pools[kind]?.address();
+    if (!bound || !address) return null;
+    const listener = address.listenHost === null ? bound.worker : (poolListeners.get(kind) ?? null);
+    return listener && originOf({ host: address.urlHost, port: listener.port }, "http");
+  }
+
+  /** Where workers of a new endpoint run: in containers where an engine answers. */
+  function defaultPool({ source }: CreateEndpoint, onStep: OnStep): PoolKind {
+    if (config.pool !== "auto") return config.pool;
+    const docker = pools.docker;
+    if (!docker) return "process";
+    const away = docker.away();
+    if (away === null || source.kind === "image") return "docker";
+    onStep(`workers run as processes, not isolated: ${away}`);
+    return "process";
+  }
 
   const isolationOf = (kind: PoolKind) => pools[kind]?.isolation().level ?? "none";
 
@@ -330,11 +399,32 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     };
     freeBytes = await adapters.disk.freeBytes();
     room = freeBytes >= config.minFreeBytes;
+    for (const kind of POOL_KINDS) {
+      pools[kind]?.onChange(() => void listenFor(kind));
+      await listenFor(kind);
+    }
+    await releases.failCutOff();
     await reconciler.adopt();
+    rollouts.start();
     for (const loop of [autoscaler, reconciler, leases, retention]) loop.start();
     webhooksRun.done = webhooks.run(closing.signal);
     watchDisk().catch((error: unknown) => log.error({ err: error }, "disk watch ended"));
     return { url: clientUrl(), workerUrl: workerUrl() };
+  }
+
+  /** Opens the worker listener on the address of a pool's network, once there is one (D5). */
+  async function listenFor(kind: PoolKind): Promise<void> {
+    const host = pools[kind]?.address()?.listenHost;
+    if (host == null || !servers || poolListeners.get(kind)?.host === host) return;
+    try {
+      const { port } =
+        config.workerPort === 0 ? { port: bound?.worker.port ?? 0 } : { port: config.workerPort };
+      const name = `worker-${kind}`;
+      poolListeners.set(kind, await adapters.sockets.listen({ name, host, port }, servers.worker.accept));
+      reconciler.nudge();
+    } catch (error) {
+      log.error({ err: error, host, pool: kind }, "workers of this pool cannot reach the daemon");
+    }
   }
 
   /** Answers every held request and waits, within bounds, until the replies have left. */
@@ -361,15 +451,25 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     ensureAdmin: keys.ensureAdmin,
     drain: async () => {
       draining = true;
+      rollouts.stop();
       log.info({ graceMs: config.graceMs }, "stopping: new work is refused");
       await autoscaler.stop();
-      await reconciler.shutDown(config.graceMs);
+      await reconciler.shutDown(config.graceMs, config.stopWorkers);
       await close();
     },
     handOver: async () => {
+      rollouts.stop();
       log.info({}, "handing over to a successor");
       await close();
     },
+  };
+}
+
+function wholeMachine({ cpuCount, memoryGiB, diskBytes }: Host): Resources {
+  return {
+    cpus: cpuCount * BUDGET_SHARE,
+    memoryBytes: memoryGiB * 2 ** 30 * BUDGET_SHARE,
+    diskBytes: diskBytes * BUDGET_SHARE,
   };
 }
 

@@ -17,7 +17,7 @@ import { availableParallelism, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import pino, { type Logger } from "pino";
 import { exitCode, RpxError } from "../contract/error.ts";
-import { BALLAST_BYTES, createBallast, freeBytes } from "./adapters/files/ballast.ts";
+import { BALLAST_BYTES, createBallast, freeBytes, totalBytes } from "./adapters/files/ballast.ts";
 import { createBundles } from "./adapters/files/bundles.ts";
 import { openDataDir } from "./adapters/files/data-dir.ts";
 import { createLogStore } from "./adapters/files/log-store.ts";
@@ -129,7 +129,11 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
       databaseBytes: () => sizeOf(databasePath) + sizeOf(`${databasePath}-wal`),
       holdBallast: ballast.hold,
     },
-    host: { cpuCount: availableParallelism(), memoryGiB: Math.floor(totalmem() / 2 ** 30) },
+    host: {
+      cpuCount: availableParallelism(),
+      memoryGiB: Math.floor(totalmem() / 2 ** 30),
+      diskBytes: totalBytes(config.dataDir),
+    },
     log,
     ...(config.tls && {
       tls: { cert: readFileSync(config.tls.certPath), key: readFileSync(config.tls.keyPath) },

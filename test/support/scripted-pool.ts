@@ -35,6 +35,7 @@ export function createScriptedPool(): ScriptedPool {
 
   const pool: ScriptedPool = {
     kind: "process",
+    sleeps: ["frozen"],
     isolation: () => ({ level: "none", reason: "scripted" }),
     away: () => null,
     address: () => ({ listenHost: null, urlHost: "127.0.0.1" }),

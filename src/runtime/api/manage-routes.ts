@@ -24,9 +24,10 @@ import {
 } from "../core/model.ts";
 import { countWorkers } from "../core/worker-view.ts";
 import type { JobView, Store } from "../ports/store.ts";
-import type { Endpoints } from "../service/endpoints.ts";
+import type { OnStep } from "../ports/worker-pool.ts";
+import type { Endpoints, Made, Work } from "../service/endpoints.ts";
+import type { Reconciler } from "../service/fleet/reconciler.ts";
 import type { Keys, Principal } from "../service/keys.ts";
-import type { Reconciler } from "../service/reconciler.ts";
 import type { Why } from "../service/why.ts";
 import { endpointBody, eventBody, jobRecord, workerBody } from "./present.ts";
 import type { Answer } from "./reply.ts";
@@ -68,13 +69,14 @@ export function createManageRoutes(
   function present(endpoint: Endpoint, owner: string | null): EndpointBody {
     const workers = store.fleet.workers().filter(({ endpointId }) => endpointId === endpoint.id);
     const crash = reconciler.crashState(endpoint.id);
-    const release = endpoints.liveRelease(endpoint);
+    const release = endpoints.shownRelease(endpoint);
     return endpointBody(endpoint, {
       url: options.urlOf(endpoint),
       release,
       counts: store.jobs.counts(endpoint.id, owner),
       workers: countWorkers(workers.map((worker) => ({ worker, leases: activity.leases(worker.id) }))),
       isolation: options.isolationOf(release.spec.pool),
+      throttled: workers.find(({ state }) => state === "wanted")?.reason ?? null,
       failing:
         crash.failures > 0 && crash.lastReason !== null
           ? {
@@ -95,20 +97,22 @@ export function createManageRoutes(
   }
 
   /** A build can take minutes: with `Accept: application/x-ndjson` its steps come line by line, the endpoint last. */
-  function building(
-    call: Call<Principal>,
-    build: (onLine: (line: string) => void) => Promise<Endpoint>,
-  ): Promise<Answer> | Answer {
+  function building(call: Call<Principal>, build: (work: Work) => Promise<Made>): Promise<Answer> | Answer {
+    const { signal } = call;
+    const shown = ({ endpoint, release }: Made) => ({
+      ...present(endpoint, null),
+      madeRelease: release?.version ?? null,
+    });
     if (!call.headers.accept?.includes("application/x-ndjson"))
-      return build(() => undefined).then((made) => json(present(made, null)));
+      return build({ onStep: () => undefined, signal }).then((made) => json(shown(made)));
     return {
       kind: "stream",
       contentType: "application/x-ndjson",
       write: async (sink) => {
         const line = (value: unknown) => sink.write(`${JSON.stringify(value)}\n`);
         try {
-          const made = await build((progress) => void line({ progress }));
-          await line({ endpoint: present(made, null) });
+          const onStep: OnStep = (progress, percent) => void line({ progress, percent });
+          await line({ endpoint: shown(await build({ onStep, signal })) });
         } catch (error) {
           if (!(error instanceof RpxError)) throw error;
           await line({ error: error.message, code: error.code, why: error.why, hint: error.hint });
@@ -119,17 +123,13 @@ export function createManageRoutes(
 
   function createEndpoint(call: Call<Principal>): Promise<Answer> {
     const request = parse(createEndpointSchema, call);
-    return Promise.resolve(
-      building(call, (onLine) => endpoints.create(call.principal, request, onLine, call.signal)),
-    );
+    return Promise.resolve(building(call, (work) => endpoints.create(call.principal, request, work)));
   }
 
   function updateEndpoint(call: Call<Principal>): Promise<Answer> {
     const request = parse(updateEndpointSchema, call);
     const name = call.params.endpoint ?? "";
-    return Promise.resolve(
-      building(call, (onLine) => endpoints.update(call.principal, name, request, onLine, call.signal)),
-    );
+    return Promise.resolve(building(call, (work) => endpoints.update(call.principal, name, request, work)));
   }
 
   async function deleteEndpoint(call: Call<Principal>): Promise<Answer> {

@@ -45,7 +45,6 @@ export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
     const busy = call.query.get("job_in_progress") !== "0";
     await workers.took(workerId);
     stops.observeTake(workerId, busy);
-    const draining = !workers.mayTake(workerId);
     const max = Math.max(batch, prefetchOf(endpointId));
     const taken = await deliveries.take({
       workerId,
@@ -53,7 +52,6 @@ export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
       max,
       startable: batch,
       busy,
-      draining,
       signal: call.signal,
     });
     return jobsAnswer(call, taken, asList || max > 1);

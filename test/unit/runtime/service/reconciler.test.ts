@@ -48,6 +48,7 @@ function poolOf(present: readonly PoolWorker[], forgotten: string[]): WorkerPool
   const nothing = async () => {};
   return {
     kind: "process",
+    sleeps: ["frozen"],
     isolation: () => ({ level: "none", reason: "scripted" }),
     away: () => null,
     address: () => null,
