@@ -11,6 +11,7 @@ import {
 import type { CreatedKey, CreateKey, KeyBody, StatusBody } from "../contract/schemas/daemon.ts";
 import type { CreateEndpoint, EndpointBody, UpdateEndpoint } from "../contract/schemas/endpoint.ts";
 import type { EventBody, HealthBody, JobBody, JobDetail, JobRecord } from "../contract/schemas/job.ts";
+import type { ReleaseBody, Rollback, Warm } from "../contract/schemas/release.ts";
 import type { LogLineBody, WorkerBody } from "../contract/schemas/worker.ts";
 import { elements } from "../text/json-text.ts";
 import type { FollowOptions } from "./events.ts";
@@ -180,6 +181,23 @@ export function createClient(deps: ClientDeps) {
     getWorker: (worker: string) => json<WorkerBody>(API_ROUTES.getWorker, { parameters: { worker } }),
     workerLogs: (worker: string, query: LogQuery = {}): AsyncGenerator<LogLineBody> =>
       lines(API_ROUTES.workerLogs, { parameters: { worker }, ...logCall(query) }),
+    releases: (endpoint: string) =>
+      json<ReleaseBody[]>(API_ROUTES.listReleases, { parameters: { endpoint } }),
+    release: (endpoint: string, version: number) =>
+      json<ReleaseBody>(API_ROUTES.getRelease, { parameters: { endpoint, version: String(version) } }),
+    rollback: (endpoint: string, body: Rollback, onProgress?: OnProgress) =>
+      build(
+        API_ROUTES.rollbackEndpoint,
+        { parameters: { endpoint }, body: JSON.stringify(body) },
+        onProgress,
+      ),
+    pauseEndpoint: (endpoint: string) =>
+      json<EndpointBody>(API_ROUTES.pauseEndpoint, { parameters: { endpoint }, body: "{}" }),
+    resumeEndpoint: (endpoint: string) =>
+      json<EndpointBody>(API_ROUTES.resumeEndpoint, { parameters: { endpoint }, body: "{}" }),
+    warmEndpoint: (endpoint: string, body: Warm) =>
+      json<EndpointBody>(API_ROUTES.warmEndpoint, { parameters: { endpoint }, body: JSON.stringify(body) }),
+    drainWorker: (worker: string) => done(API_ROUTES.drainWorker, { parameters: { worker }, body: "{}" }),
     stopWorker: (worker: string) => done(API_ROUTES.stopWorker, { parameters: { worker }, body: "{}" }),
 
     listKeys: () => json<KeyBody[]>(API_ROUTES.listKeys),

@@ -2,7 +2,10 @@ import type { Logger } from "pino";
 import { RpxError } from "../contract/error.ts";
 import type { StatusBody } from "../contract/schemas/daemon.ts";
 import type { CreateEndpoint } from "../contract/schemas/endpoint.ts";
+import { createAdmission } from "./admission.ts";
+import { createEndpointView } from "./api/endpoint-view.ts";
 import { createEventRoutes } from "./api/event-routes.ts";
+import { createFleetRoutes } from "./api/fleet-routes.ts";
 import type { HttpHost } from "./api/http-host.ts";
 import { createJobRoutes } from "./api/job-routes.ts";
 import { type Bundles, createManageRoutes } from "./api/manage-routes.ts";
@@ -17,16 +20,10 @@ import { createWorkerRoutes } from "./api/worker-routes.ts";
 import type { DaemonConfig } from "./config.ts";
 import { createActivity } from "./core/activity.ts";
 import type { Resources } from "./core/budget.ts";
-import {
-  type Endpoint,
-  type EndpointId,
-  type KeyId,
-  POOL_KINDS,
-  type PoolKind,
-  type WorkerId,
-} from "./core/model.ts";
+import type { Endpoint, EndpointId, KeyId, PoolKind, WorkerId } from "./core/model.ts";
 import { createStandstill } from "./core/standstill.ts";
 import type { Guard } from "./core/url-guard.ts";
+import { createListeners, originOf } from "./listeners.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { LogStore } from "./ports/log-store.ts";
 import type { Random } from "./ports/random.ts";
@@ -106,8 +103,6 @@ export type Daemon = {
   handOver(): Promise<void>;
 };
 
-/** Free disk is looked at this often. */
-const DISK_CHECK_MS = 1_000;
 /** Replies in flight at a hand-over or stop get this long. */
 const REPLIES_MS = 10_000;
 const LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "::1"];
@@ -119,13 +114,24 @@ const HTTP_SERVERS: Servers = { client: createClientServer, worker: createWorker
 export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   const { store, clock, random, pools, log, servers: make = HTTP_SERVERS } = adapters;
   const startedAtMs = clock.nowMs();
-  const poolListeners = new Map<PoolKind, BoundAddress>();
   const closing = new AbortController();
-  let draining = false;
-  let room = true;
-  let freeBytes = 0;
-  let bound: { client: BoundAddress; worker: BoundAddress } | null = null;
   let servers: { client: HttpHost; worker: HttpHost } | null = null;
+
+  const admission = createAdmission({
+    clock,
+    minFreeBytes: config.minFreeBytes,
+    freeBytes: adapters.disk.freeBytes,
+    holdBallast: adapters.disk.holdBallast,
+    log,
+  });
+  const listeners = createListeners({
+    sockets: adapters.sockets,
+    pools,
+    client: { host: config.host, port: config.port },
+    worker: { host: config.workerHost, port: config.workerPort },
+    onReachable: () => reconciler.nudge(),
+    log,
+  });
 
   const isLoopback = LOOPBACK_HOSTS.includes(config.host);
   const guard = (): Guard => (isLoopback ? "private_allowed" : "public_only");
@@ -159,7 +165,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     clock,
     random,
     events,
-    admit,
+    admit: admission.admit,
     wake: (endpointId) => {
       if (!deliveries.isWaitedFor(endpointId)) reconciler.wakeOne(endpointId);
     },
@@ -182,7 +188,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     events,
     activity,
     host: adapters.host,
-    workerUrl: (pool) => workerUrlOf(pool),
+    workerUrl: listeners.workerUrl,
     budget: config.budget ?? wholeMachine(adapters.host),
     environment: (_endpoint, env) => ({ ...env }),
     standstill,
@@ -224,51 +230,21 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     clock,
     activity,
     crashState: reconciler.crashState,
-    draining: () => draining,
-    diskFull: () => !room,
+    draining: admission.isStopping,
+    diskFull: () => !admission.hasRoom(),
   });
   const webhooksRun: { done: Promise<void> } = { done: Promise.resolve() };
-
-  function admit(): void {
-    if (draining) throw new RpxError("unavailable", "the daemon is stopping", { retryAfterSeconds: 5 });
-    if (room) return;
-    throw new RpxError("unavailable", "the disk is almost full: new jobs are refused", {
-      why: `less than ${config.minFreeBytes} bytes are free in the data directory`,
-      hint: "free space; running jobs end and keep their results",
-      retryAfterSeconds: 5,
-    });
-  }
 
   function releasePolls(workerId: WorkerId): void {
     deliveries.release(workerId);
     stops.release(workerId);
   }
 
-  async function watchDisk(): Promise<void> {
-    while (!closing.signal.aborted) {
-      const had = room;
-      freeBytes = await adapters.disk.freeBytes();
-      room = freeBytes >= config.minFreeBytes;
-      if (room) await adapters.disk.holdBallast();
-      if (had !== room)
-        log.warn({ room }, room ? "disk has room again" : "disk is almost full: new jobs are refused");
-      await clock.sleep(DISK_CHECK_MS, closing.signal);
-    }
+  function clientUrl(): string {
+    const bound = listeners.bound();
+    return config.publicUrl ?? (bound ? originOf(bound.client, adapters.tls ? "https" : "http") : "");
   }
-
-  const originOf = ({ host, port }: BoundAddress, scheme: string) =>
-    `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`;
-  const clientUrl = () =>
-    config.publicUrl ?? (bound ? originOf(bound.client, adapters.tls ? "https" : "http") : "");
-  const workerUrl = () => (bound ? originOf(bound.worker, "http") : "");
-
-  /** As a worker of a pool reaches the listener: by the address of the pool's network. */
-  function workerUrlOf(kind: PoolKind): string | null {
-    const address = pools[kind]?.address();
-    if (!bound || !address) return null;
-    const listener = address.listenHost === null ? bound.worker : (poolListeners.get(kind) ?? null);
-    return listener && originOf({ host: address.urlHost, port: listener.port }, "http");
-  }
+  const workerUrl = () => listeners.workerUrl("process") ?? "";
 
   /** Where workers of a new endpoint run: in containers where an engine answers. */
   function defaultPool({ source }: CreateEndpoint, onStep: OnStep): PoolKind {
@@ -294,10 +270,10 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       dataDir: config.dataDir,
       pool: "process",
       isolation: isolationOf("process"),
-      health: draining ? "stopping" : room ? "ok" : "the disk is almost full: new jobs are refused",
+      health: admission.health(),
       disk: {
         databaseBytes: adapters.disk.databaseBytes(),
-        freeBytes,
+        freeBytes: admission.freeBytes(),
         minFreeBytes: config.minFreeBytes,
       },
       journalSeq: store.journal.newestSeq(),
@@ -315,6 +291,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   async function openServers(): Promise<{ client: HttpHost; worker: HttpHost }> {
     const urlOf = (endpoint: Endpoint) => `${clientUrl()}/v2/${endpoint.id}`;
     const shared = { store, endpoints, activity, keys, events, clock };
+    const present = createEndpointView({ ...shared, reconciler, isolationOf, urlOf });
     const client = await make.client({
       version: adapters.version,
       log,
@@ -338,14 +315,14 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
           webhookGuard: guard,
           closing: closing.signal,
         }),
-        ...createManageRoutes({
+        ...createManageRoutes({ ...shared, why, bundles: adapters.bundles, status, present }),
+        ...createFleetRoutes({
           ...shared,
           reconciler,
-          why,
-          bundles: adapters.bundles,
+          warm: autoscaler.warm,
           isolationOf,
-          status,
-          urlOf,
+          lastLines: ({ endpointId, id }, count) => logs.lastLines(endpointId, id, count),
+          present,
         }),
         ...createEventRoutes({
           ...shared,
@@ -387,44 +364,15 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       store.jobs.list({ states: ["IN_PROGRESS"], limit: Number.MAX_SAFE_INTEGER }).flatMap(runningOnly),
       clock.nowMs(),
     );
-    bound = {
-      client: await adapters.sockets.listen(
-        { name: "client", host: config.host, port: config.port },
-        client.accept,
-      ),
-      worker: await adapters.sockets.listen(
-        { name: "worker", host: config.workerHost, port: config.workerPort },
-        worker.accept,
-      ),
-    };
-    freeBytes = await adapters.disk.freeBytes();
-    room = freeBytes >= config.minFreeBytes;
-    for (const kind of POOL_KINDS) {
-      pools[kind]?.onChange(() => void listenFor(kind));
-      await listenFor(kind);
-    }
+    await listeners.open({ client: client.accept, worker: worker.accept });
+    await admission.look();
     await releases.failCutOff();
     await reconciler.adopt();
     rollouts.start();
     for (const loop of [autoscaler, reconciler, leases, retention]) loop.start();
     webhooksRun.done = webhooks.run(closing.signal);
-    watchDisk().catch((error: unknown) => log.error({ err: error }, "disk watch ended"));
+    admission.watch(closing.signal).catch((error: unknown) => log.error({ err: error }, "disk watch ended"));
     return { url: clientUrl(), workerUrl: workerUrl() };
-  }
-
-  /** Opens the worker listener on the address of a pool's network, once there is one (D5). */
-  async function listenFor(kind: PoolKind): Promise<void> {
-    const host = pools[kind]?.address()?.listenHost;
-    if (host == null || !servers || poolListeners.get(kind)?.host === host) return;
-    try {
-      const { port } =
-        config.workerPort === 0 ? { port: bound?.worker.port ?? 0 } : { port: config.workerPort };
-      const name = `worker-${kind}`;
-      poolListeners.set(kind, await adapters.sockets.listen({ name, host, port }, servers.worker.accept));
-      reconciler.nudge();
-    } catch (error) {
-      log.error({ err: error, host, pool: kind }, "workers of this pool cannot reach the daemon");
-    }
   }
 
   /** Answers every held request and waits, within bounds, until the replies have left. */
@@ -447,10 +395,10 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
 
   return {
     start,
-    bound: () => bound,
+    bound: listeners.bound,
     ensureAdmin: keys.ensureAdmin,
     drain: async () => {
-      draining = true;
+      admission.stop();
       rollouts.stop();
       log.info({ graceMs: config.graceMs }, "stopping: new work is refused");
       await autoscaler.stop();

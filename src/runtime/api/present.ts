@@ -1,5 +1,6 @@
 import type { EndpointBody } from "../../contract/schemas/endpoint.ts";
 import type { EventBody, HealthBody, JobRecord } from "../../contract/schemas/job.ts";
+import type { ReleaseBody } from "../../contract/schemas/release.ts";
 import type { LogLineBody, WorkerBody } from "../../contract/schemas/worker.ts";
 import { jsonString, spliceArray, spliceObject } from "../../text/json-text.ts";
 import type { Endpoint, Job, JobCounts, JournalEvent, Release, Worker } from "../core/model.ts";
@@ -137,6 +138,8 @@ export function workerBody(
     readonly endpoint: Endpoint | null;
     readonly jobIds: readonly string[];
     readonly isolation: WorkerBody["isolation"];
+    readonly retryAtMs: number | null;
+    readonly lastLines?: readonly string[];
   },
 ): WorkerBody {
   return {
@@ -153,6 +156,28 @@ export function workerBody(
     jobIds: [...facts.jobIds],
     startedAt: iso(worker.createdAtMs),
     endedAt: isoOrNull(worker.endedAtMs),
+    phase: worker.phase,
+    asleep: worker.asleep,
+    exit: worker.exit,
+    retryAt: isoOrNull(facts.retryAtMs),
+    ...(facts.lastLines && { lastLines: [...facts.lastLines] }),
+  };
+}
+
+export function releaseBody(release: Release): ReleaseBody {
+  const { version, state, reason, spec, built, origin, diff, tests, createdAtMs, liveAtMs } = release;
+  return {
+    version,
+    state,
+    reason,
+    pool: spec.pool,
+    image: built === null ? "" : built.kind === "image" ? built.reference : built.runtime,
+    source: origin,
+    diff: diff.map((change) => ({ ...change })),
+    tests: tests.map(({ name }) => name),
+    warnings: [...(built?.warnings ?? [])],
+    createdAt: iso(createdAtMs),
+    liveAt: isoOrNull(liveAtMs),
   };
 }
 

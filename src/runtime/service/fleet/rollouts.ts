@@ -77,8 +77,10 @@ export function createRollouts(options: RolloutsOptions): Rollouts {
     const endpoint = endpointOf(endpointId);
     const release = provingOf(endpoint);
     if (!endpoint || !release || testing.get(endpointId)?.version === release.version) return;
-    if (endpoint.settings.workers.max === 0)
-      return settle(goLive(release, "serves; not proven, since workers.max is 0"));
+    if (endpoint.settings.workers.max === 0) {
+      settle(goLive(release, "serves; not proven, since workers.max is 0"));
+      return;
+    }
     const isReady = store.fleet
       .workers()
       .some(
