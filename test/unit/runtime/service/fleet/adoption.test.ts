@@ -1,17 +1,17 @@
 import { describe, expect, test } from "vitest";
-import { createSimulatedClock } from "../../../../src/runtime/adapters/simulated/clock.ts";
-import { createSimulatedRandom } from "../../../../src/runtime/adapters/simulated/random.ts";
-import { openDatabase } from "../../../../src/runtime/adapters/sqlite/database.ts";
-import { createSqliteStore } from "../../../../src/runtime/adapters/sqlite/store.ts";
-import { createActivity } from "../../../../src/runtime/core/activity.ts";
-import { createStandstill } from "../../../../src/runtime/core/standstill.ts";
-import type { PoolWorker, WorkerPool } from "../../../../src/runtime/ports/worker-pool.ts";
-import { createEvents } from "../../../../src/runtime/service/events.ts";
-import { createReconciler } from "../../../../src/runtime/service/reconciler.ts";
-import { E, endpoint, release, T0, W, worker } from "../../../conformance/store-records.ts";
+import { createSimulatedClock } from "../../../../../src/runtime/adapters/simulated/clock.ts";
+import { createSimulatedRandom } from "../../../../../src/runtime/adapters/simulated/random.ts";
+import { openDatabase } from "../../../../../src/runtime/adapters/sqlite/database.ts";
+import { createSqliteStore } from "../../../../../src/runtime/adapters/sqlite/store.ts";
+import { createActivity } from "../../../../../src/runtime/core/activity.ts";
+import { createStandstill } from "../../../../../src/runtime/core/standstill.ts";
+import type { PoolWorker, WorkerPool } from "../../../../../src/runtime/ports/worker-pool.ts";
+import { createEvents } from "../../../../../src/runtime/service/events.ts";
+import { createReconciler } from "../../../../../src/runtime/service/fleet/reconciler.ts";
+import { E, endpoint, release, T0, W, worker } from "../../../../conformance/store-records.ts";
 
 /** A daemon's start over rows that an earlier one left, and a pool that holds what its supervisor holds. */
-async function adopt(present: readonly PoolWorker[]) {
+async function adopt(present: readonly PoolWorker[], state: "wanted" | "starting" = "starting") {
   const clock = createSimulatedClock(T0);
   const db = openDatabase(":memory:");
   const store = createSqliteStore({ db, clock, fatal: () => {}, makeRoom: () => false });
@@ -20,16 +20,20 @@ async function adopt(present: readonly PoolWorker[]) {
     return promise;
   };
   await settled(store.fleet.createEndpoint(endpoint(E), release(E), T0));
-  await settled(store.fleet.addWorker(worker(W, { state: "wanted" }), "digest", T0));
+  await settled(store.fleet.addWorker(worker(W), "digest", T0));
+  if (state !== "wanted") await settled(store.fleet.moveWorker(W, { to: state, reason: "starts" }, T0));
   const forgotten: string[] = [];
+  const killed: string[] = [];
   const reconciler = createReconciler({
     store,
     clock,
     random: createSimulatedRandom(1),
-    pools: { process: poolOf(present, forgotten) },
+    pools: { process: poolOf(present, forgotten, killed) },
     events: createEvents({ store, clock }),
     activity: createActivity(),
     host: { cpuCount: 1, memoryGiB: 1 },
+    budget: { cpus: 1, memoryBytes: 2 ** 30, diskBytes: 2 ** 30 },
+    environment: (_endpoint, env) => ({ ...env }),
     workerUrl: () => "http://127.0.0.1:1",
     standstill: createStandstill(T0),
     lastSeenMs: () => T0,
@@ -41,10 +45,11 @@ async function adopt(present: readonly PoolWorker[]) {
   const adopting = reconciler.adopt();
   for (let turn = 0; turn < 20; turn += 1) await clock.settle();
   await adopting;
-  return { state: store.fleet.worker(W)?.state, forgotten };
+  const { state: found, handle, phase, bootedAtMs } = store.fleet.worker(W) ?? {};
+  return { state: found, handle, phase, bootedAtMs, forgotten, killed };
 }
 
-function poolOf(present: readonly PoolWorker[], forgotten: string[]): WorkerPool {
+function poolOf(present: readonly PoolWorker[], forgotten: string[], killed: string[]): WorkerPool {
   const nothing = async () => {};
   return {
     kind: "process",
@@ -55,7 +60,7 @@ function poolOf(present: readonly PoolWorker[], forgotten: string[]): WorkerPool
     onChange: () => () => {},
     start: async () => ({ handle: "none" }),
     stop: nothing,
-    kill: nothing,
+    kill: async (id) => void killed.push(id),
     park: nothing,
     wake: nothing,
     list: async () => present,
@@ -72,11 +77,26 @@ describe("a worker whose start was under way when the daemon before died", () =>
     expect([state, forgotten]).toEqual(["failed", [W]]);
   });
 
-  test("runs: it is starting", async () => {
-    expect((await adopt([{ workerId: W, handle: "p1", asleep: null, exit: null }])).state).toBe("starting");
+  test("runs: it is starting, by the name that its pool gives it", async () => {
+    const found = await adopt([{ workerId: W, handle: "p1", asleep: null, exit: null }]);
+    expect(found).toMatchObject({ state: "starting", handle: "p1", phase: "boot", bootedAtMs: T0 });
   });
 
   test("never came to be: it is gone", async () => {
     expect((await adopt([])).state).toBe("gone");
+  });
+});
+
+describe("a worker that waited when the daemon before died", () => {
+  test("is gone: its token went with that daemon", async () => {
+    expect((await adopt([], "wanted")).state).toBe("gone");
+  });
+
+  test("nor is anything of its name kept that its pool has", async () => {
+    const { state, killed, forgotten } = await adopt(
+      [{ workerId: W, handle: "p1", asleep: null, exit: null }],
+      "wanted",
+    );
+    expect([state, killed, forgotten]).toEqual(["gone", [W], [W]]);
   });
 });
