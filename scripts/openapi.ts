@@ -262,8 +262,14 @@ function openApiDocument(): JsonObject {
 
 /** As "input": what a reader may count on. The other view would promise that no member is ever added. */
 function jsonSchema(schema: z.ZodType): JsonObject {
-  const { $schema: _draft, ...rest } = z.toJSONSchema(schema, { io: "input" });
-  return rest as JsonObject;
+  const { $schema: _draft, $defs: _anyJson, ...rest } = z.toJSONSchema(schema, { io: "input" });
+  return JSON.parse(JSON.stringify(rest), (_key, value) => (isAnyJson(value) ? {} : value));
+}
+
+/** What zod says of z.json(), the one schema of ours that refers to itself: any value will do. */
+function isAnyJson(value: unknown): boolean {
+  const reference = (value as { readonly $ref?: unknown } | null)?.$ref;
+  return typeof reference === "string" && reference.startsWith("#/$defs/");
 }
 
 function addRoutes<Name extends string>(
