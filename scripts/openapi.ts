@@ -38,6 +38,7 @@ import {
   policySchema,
   WAIT_RANGE_MS,
 } from "../src/contract/schemas/job.ts";
+import { releaseSchema, rollbackSchema, warmSchema } from "../src/contract/schemas/release.ts";
 import { logLineSchema, workerSchema } from "../src/contract/schemas/worker.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -55,6 +56,9 @@ const SCHEMAS = {
   Endpoint: endpointSchema,
   CreateEndpoint: createEndpointSchema,
   UpdateEndpoint: updateEndpointSchema,
+  Release: releaseSchema,
+  Rollback: rollbackSchema,
+  Warm: warmSchema,
   Job: jobBodySchema,
   JobRecord: jobRecordSchema,
   JobDetail: jobDetailSchema,
@@ -151,6 +155,12 @@ const API: Record<ApiRouteName, Description> = {
   getEndpoint: { reply: "Endpoint" },
   updateEndpoint: { body: "UpdateEndpoint", reply: "Endpoint" },
   deleteEndpoint: { reply: "Deleted" },
+  listReleases: { reply: { list: "Release" } },
+  getRelease: { reply: "Release" },
+  rollbackEndpoint: { body: "Rollback", reply: "Endpoint" },
+  pauseEndpoint: { reply: "Endpoint" },
+  resumeEndpoint: { reply: "Endpoint" },
+  warmEndpoint: { body: "Warm", reply: "Endpoint" },
   endpointLogs: { reply: LOG_LINES, query: [...LOG_QUERY, { name: "worker", text: "lines of one worker" }] },
   putBundle: {
     body: { type: "application/x-tar", text: "The folder; the path names its SHA-256 in hex" },
@@ -179,6 +189,7 @@ const API: Record<ApiRouteName, Description> = {
   getWorker: { reply: "Worker" },
   workerLogs: { reply: LOG_LINES, query: LOG_QUERY },
   stopWorker: { reply: "Worker" },
+  drainWorker: { reply: "Worker" },
   listKeys: { reply: { list: "Key" } },
   createKey: { body: "CreateKey", reply: "CreatedKey" },
   revokeKey: { reply: "Key" },
