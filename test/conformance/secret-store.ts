@@ -46,6 +46,10 @@ export function secretStoreSuite(open: () => Store): void {
     expect(secrets.sealed("ann", "token")).toBeNull();
     expect(secrets.replaced("ann", "token")).toEqual(["4", "3"]);
     expect(secrets.replaced("ann", "other")).toEqual([]);
+    expect(secrets.remembered()).toEqual([
+      { owner: "ann", name: "other" },
+      { owner: "ann", name: "token" },
+    ]);
     expect(await set("ann", "token", "5", T0 + 9)).toBe("created");
     expect(secrets.secrets().find(({ name }) => name === "token")?.createdAtMs).toBe(T0 + 9);
   });

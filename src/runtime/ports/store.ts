@@ -319,6 +319,8 @@ export type SecretStore = {
   /** All, in order of owner and name. */
   secrets(): readonly Secret[];
   sealed(owner: string, name: string): string | null;
+  /** All that are there, or of which a value is set aside. */
+  remembered(): readonly Pick<Secret, "owner" | "name">[];
   /** Values set aside, newest first: workers that had one may have printed it. */
   replaced(owner: string, name: string): readonly string[];
   /** Deletes up to `limit` values that were set aside before any worker that is remembered was made; returns how many. */

@@ -27,6 +27,7 @@ export function createSecretStore({ db, commit, journal }: SecretsOptions): Secr
   const replaced = db.prepare(
     "SELECT sealed FROM replaced_secrets WHERE owner = ? AND name = ? ORDER BY id DESC",
   );
+  const known = db.prepare("SELECT owner, name FROM secrets UNION SELECT owner, name FROM replaced_secrets");
   const dropOldest = db.prepare(
     `DELETE FROM replaced_secrets WHERE owner = ? AND name = ? AND id NOT IN
      (SELECT id FROM replaced_secrets WHERE owner = ? AND name = ? ORDER BY id DESC LIMIT ?)`,
@@ -67,6 +68,7 @@ export function createSecretStore({ db, commit, journal }: SecretsOptions): Secr
       }),
     secrets: () => all.all().map((row) => secretOf(row as Row)),
     sealed: (owner, name) => (find.get(owner, name)?.sealed as string | undefined) ?? null,
+    remembered: () => known.all().map((row) => ({ owner: row.owner as string, name: row.name as string })),
     replaced: (owner, name) => replaced.all(owner, name).map(({ sealed }) => sealed as string),
     pruneReplaced: (nowMs, limit) => commit.run("unsynced", () => Number(prune.run(nowMs, limit).changes)),
   };
