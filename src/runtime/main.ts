@@ -32,6 +32,7 @@ import { createSystemRandom } from "./adapters/system/random.ts";
 import { createWebhookNet } from "./adapters/webhook/webhook-net.ts";
 import { type DaemonConfig, daemonConfigSchema } from "./config.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
+import type { LogStore } from "./ports/log-store.ts";
 import type { SocketHost } from "./ports/socket-host.ts";
 
 const PACKAGE_DIR = join(import.meta.dirname, "../..");
@@ -100,6 +101,12 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
   });
   const bundles = createBundles({ dataDir: config.dataDir });
   const logStore = createLogStore({ dataDir: config.dataDir, clock });
+  // What pools make reasons of, and cut: a secret goes while it is whole.
+  const lastWords: LogStore = {
+    ...logStore,
+    lastLines: (endpointId, workerId, count) =>
+      logStore.lastLines(endpointId, workerId, count).map((line) => daemon.redact(workerId, line)),
+  };
   const { processHost, socketHost } = channel;
   const daemon = createDaemon(config, {
     store,
@@ -108,12 +115,7 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
     pools: {
       process: createProcessPool({
         host: processHost,
-        logs: {
-          ...logStore,
-          // Last words end up in reasons, cut: a secret goes while it is whole.
-          lastLines: (endpointId, workerId, count) =>
-            logStore.lastLines(endpointId, workerId, count).map((line) => daemon.redact(workerId, line)),
-        },
+        logs: lastWords,
         endpointOf: (workerId) => store.fleet.worker(workerId)?.endpointId ?? null,
       }),
     },
