@@ -8,6 +8,7 @@ export const TOPICS = {
   endpoint: { description: "Endpoints: a handler behind a queue" },
   job: { description: "Jobs: submit, follow, cancel" },
   key: { description: "API keys" },
+  secret: { description: "Secrets: values for workers that nobody is shown" },
   worker: { description: "Workers: the processes that run handlers" },
 } as const;
 

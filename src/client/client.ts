@@ -12,6 +12,7 @@ import type { CreatedKey, CreateKey, KeyBody, StatusBody } from "../contract/sch
 import type { CreateEndpoint, EndpointBody, UpdateEndpoint } from "../contract/schemas/endpoint.ts";
 import type { EventBody, HealthBody, JobBody, JobDetail, JobRecord } from "../contract/schemas/job.ts";
 import type { ReleaseBody, Rollback, Warm } from "../contract/schemas/release.ts";
+import type { SecretBody, SetSecret, StoredSecret, UnsetSecret } from "../contract/schemas/secret.ts";
 import type { LogLineBody, WorkerBody } from "../contract/schemas/worker.ts";
 import { elements } from "../text/json-text.ts";
 import type { FollowOptions } from "./events.ts";
@@ -46,6 +47,9 @@ export type JobQuery = {
 };
 
 export type WorkerQuery = { readonly endpoint?: string | undefined; readonly all?: boolean | undefined };
+
+/** `force`: also a secret that is in use; `owner`: another's than the key's, for an admin. */
+export type UnsetQuery = { readonly force?: boolean | undefined; readonly owner?: string | undefined };
 
 /** Which log lines: `since` and `until` are ISO times or ms, `tail` is how many old lines come first. */
 export type LogQuery = {
@@ -204,6 +208,16 @@ export function createClient(deps: ClientDeps) {
     createKey: (request: CreateKey) =>
       json<CreatedKey>(API_ROUTES.createKey, { body: JSON.stringify(request) }),
     revokeKey: (key: string) => done(API_ROUTES.revokeKey, { parameters: { key } }),
+
+    listSecrets: () => json<SecretBody[]>(API_ROUTES.listSecrets),
+    /** Stores a secret, or changes it; its value is in no answer. */
+    setSecret: (secret: string, request: SetSecret) =>
+      json<StoredSecret>(API_ROUTES.setSecret, { parameters: { secret }, body: JSON.stringify(request) }),
+    unsetSecret: (secret: string, { force, owner }: UnsetQuery = {}) =>
+      json<UnsetSecret>(API_ROUTES.unsetSecret, {
+        parameters: { secret },
+        query: { force: force ? "1" : undefined, owner },
+      }),
 
     /** The journal as it grows, over broken connections. */
     async *events(options: FollowOptions = {}): AsyncGenerator<EventBody> {

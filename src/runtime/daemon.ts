@@ -10,6 +10,7 @@ import type { HttpHost } from "./api/http-host.ts";
 import { createJobRoutes } from "./api/job-routes.ts";
 import { type Bundles, createManageRoutes } from "./api/manage-routes.ts";
 import { webhookBody } from "./api/present.ts";
+import { createSecretRoutes } from "./api/secret-routes.ts";
 import {
   type ClientServerOptions,
   createClientServer,
@@ -20,13 +21,14 @@ import { createWorkerRoutes } from "./api/worker-routes.ts";
 import type { DaemonConfig } from "./config.ts";
 import { createActivity } from "./core/activity.ts";
 import type { Resources } from "./core/budget.ts";
-import type { Endpoint, EndpointId, KeyId, PoolKind, WorkerId } from "./core/model.ts";
+import type { Endpoint, EndpointId, PoolKind, WorkerId } from "./core/model.ts";
 import { createStandstill } from "./core/standstill.ts";
 import type { Guard } from "./core/url-guard.ts";
 import { createListeners, originOf } from "./listeners.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { LogStore } from "./ports/log-store.ts";
 import type { Random } from "./ports/random.ts";
+import type { SecretBox } from "./ports/secret-box.ts";
 import type { BoundAddress, SocketHost } from "./ports/socket-host.ts";
 import type { Store } from "./ports/store.ts";
 import type { WebhookNet } from "./ports/webhook-net.ts";
@@ -42,8 +44,11 @@ import { allows, createKeys, type Principal, parseAuthorization } from "./servic
 import { createLeaseSweep } from "./service/leases.ts";
 import { createLogs } from "./service/logs.ts";
 import { createRateLimits } from "./service/rate-limits.ts";
+import { createRedaction, type Redact } from "./service/redaction.ts";
 import { createReleases } from "./service/releases.ts";
 import { createRetention } from "./service/retention.ts";
+import { createRevocations } from "./service/revocations.ts";
+import { createSecrets } from "./service/secrets.ts";
 import { createStops, type Stops } from "./service/stops.ts";
 import { createWebhooks } from "./service/webhooks.ts";
 import { createWhy } from "./service/why.ts";
@@ -57,6 +62,7 @@ export type Adapters = {
   readonly pools: Pools;
   readonly builders: Builders;
   readonly logStore: LogStore;
+  readonly secretBox: SecretBox;
   readonly webhookNet: WebhookNet;
   readonly sockets: SocketHost;
   /** What serves the two listeners. Node's HTTP unless given: a simulation calls the handlers itself. */
@@ -97,6 +103,8 @@ export type Daemon = {
   bound(): { readonly client: BoundAddress; readonly worker: BoundAddress } | null;
   /** The text of the first admin key, once, when there was none; handed to `keep` before the key is valid. */
   ensureAdmin(keep?: (text: string) => void): Promise<string | null>;
+  /** A text of a worker without its secrets. What a pool says of its workers has passed it. */
+  readonly redact: Redact;
   /** SIGTERM: refuses new work, waits for running jobs, ends the workers and closes. */
   drain(): Promise<void>;
   /** SIGHUP: answers what is in flight and closes; workers stay for the successor. */
@@ -141,6 +149,8 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   events.subscribe(activity.observe);
   const keys = createKeys({ store: store.keys, clock, random, log });
   const revocations = createRevocations(keys.onRevoke);
+  const secrets = createSecrets({ store, clock, box: adapters.secretBox, log });
+  const redact = createRedaction({ fleet: store.fleet, events, valuesOf: secrets.valuesOf });
   const releases = createReleases({ store, clock, builders: adapters.builders });
   const endpoints = createEndpoints({
     store,
@@ -149,7 +159,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     events,
     releases,
     defaultPool,
-    checkEnv: () => {},
+    checkSecrets: secrets.check,
   });
   const workers = createWorkers({ store, clock, events, endpoint: endpoints.byId });
   const rollouts = createRollouts({
@@ -178,6 +188,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     maxStreamBytes: config.maxStreamBytes,
     queueOf: workers.queueOf,
     retire: workers.retire,
+    redact,
     log,
   });
   const reconciler: Reconciler = createReconciler({
@@ -190,12 +201,13 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     host: adapters.host,
     workerUrl: listeners.workerUrl,
     budget: config.budget ?? wholeMachine(adapters.host),
-    environment: (_endpoint, env) => ({ ...env }),
     standstill,
     lastSeenMs: workers.lastSeenMs,
     lastTakeMs: workers.lastTakeMs,
     unfitReason: workers.unfitReason,
     releasePolls: (workerId) => releasePolls(workerId),
+    fillSecrets: secrets.fill,
+    redact,
     log,
   });
   const stops: Stops = createStops({
@@ -215,7 +227,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     clock,
     guard,
     log,
-    secrets: (endpointId) => signingSecrets(endpoints.byId(endpointId)),
+    secrets: (endpointId) => secrets.signing(endpoints.byId(endpointId)),
     present: (jobId, generation) => {
       const view = store.jobs.view(jobId);
       return view?.job.generation === generation && "end" in view.job ? webhookBody(view) : null;
@@ -324,9 +336,10 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
           lastLines: ({ endpointId, id }, count) => logs.lastLines(endpointId, id, count),
           present,
         }),
+        ...createSecretRoutes(secrets),
         ...createEventRoutes({
           ...shared,
-          logs: createLogs({ logs, journal: store.journal, jobs: store.jobs }),
+          logs: createLogs({ logs, journal: store.journal, jobs: store.jobs, redact }),
           untilRevoked: ({ keyId }) => AbortSignal.any([revocations.signal(keyId), closing.signal]),
         }),
       },
@@ -337,7 +350,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       clock,
       authenticateWorker: (authorization, endpoint, id) =>
         workers.authenticate(parseAuthorization(authorization), endpoint, id),
-      ...createWorkerRoutes({ workers, deliveries, stops, endpoint: endpoints.byId, log }),
+      ...createWorkerRoutes({ workers, deliveries, stops, endpoint: endpoints.byId, redact, log }),
     });
     return { client, worker };
   }
@@ -397,6 +410,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     start,
     bound: listeners.bound,
     ensureAdmin: keys.ensureAdmin,
+    redact,
     drain: async () => {
       admission.stop();
       rollouts.stop();
@@ -421,28 +435,6 @@ function wholeMachine({ cpuCount, memoryGiB, diskBytes }: Host): Resources {
   };
 }
 
-/** What signs an endpoint's webhooks: a secret in the form of Standard Webhooks, given in its settings. */
-function signingSecrets(endpoint: Endpoint | null): readonly string[] {
-  const secret = endpoint?.settings.webhookSecret;
-  return secret?.startsWith("whsec_") ? [secret] : [];
-}
-
 function runningOnly<J extends { state: string }>(job: J): Extract<J, { state: "IN_PROGRESS" }>[] {
   return job.state === "IN_PROGRESS" ? [job as Extract<J, { state: "IN_PROGRESS" }>] : [];
-}
-
-/** One signal per key that aborts when the key is revoked. */
-function createRevocations(onRevoke: (listener: (keyId: KeyId) => void) => () => void) {
-  const controllers = new Map<KeyId, AbortController>();
-  onRevoke((keyId) => {
-    controllers.get(keyId)?.abort();
-    controllers.delete(keyId);
-  });
-  return {
-    signal: (keyId: KeyId): AbortSignal => {
-      const controller = controllers.get(keyId) ?? new AbortController();
-      controllers.set(keyId, controller);
-      return controller.signal;
-    },
-  };
 }

@@ -21,6 +21,7 @@ import { BALLAST_BYTES, createBallast, freeBytes, totalBytes } from "./adapters/
 import { createBundles } from "./adapters/files/bundles.ts";
 import { openDataDir } from "./adapters/files/data-dir.ts";
 import { createLogStore } from "./adapters/files/log-store.ts";
+import { createSecretBox } from "./adapters/files/secret-box.ts";
 import { createProcessBuilder } from "./adapters/process/builder.ts";
 import { connectSupervisor, type SupervisorChannel } from "./adapters/process/supervisor-channel.ts";
 import { createProcessPool } from "./adapters/process/worker-pool.ts";
@@ -31,6 +32,7 @@ import { createSystemRandom } from "./adapters/system/random.ts";
 import { createWebhookNet } from "./adapters/webhook/webhook-net.ts";
 import { type DaemonConfig, daemonConfigSchema } from "./config.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
+import type { LogStore } from "./ports/log-store.ts";
 import type { SocketHost } from "./ports/socket-host.ts";
 
 const PACKAGE_DIR = join(import.meta.dirname, "../..");
@@ -99,6 +101,12 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
   });
   const bundles = createBundles({ dataDir: config.dataDir });
   const logStore = createLogStore({ dataDir: config.dataDir, clock });
+  // What pools make reasons of, and cut: a secret goes while it is whole.
+  const lastWords: LogStore = {
+    ...logStore,
+    lastLines: (endpointId, workerId, count) =>
+      logStore.lastLines(endpointId, workerId, count).map((line) => daemon.redact(workerId, line)),
+  };
   const { processHost, socketHost } = channel;
   const daemon = createDaemon(config, {
     store,
@@ -107,7 +115,7 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
     pools: {
       process: createProcessPool({
         host: processHost,
-        logs: logStore,
+        logs: lastWords,
         endpointOf: (workerId) => store.fleet.worker(workerId)?.endpointId ?? null,
       }),
     },
@@ -121,6 +129,7 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
       }),
     },
     logStore,
+    secretBox: createSecretBox({ dataDir: config.dataDir }),
     webhookNet: createWebhookNet({ ownListeners: () => ownListeners(daemon) }),
     sockets: socketHost,
     bundles,

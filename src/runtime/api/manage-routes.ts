@@ -36,7 +36,14 @@ export type ManageRoutesOptions = {
 
 type ManageRouteName = Exclude<
   ApiRouteName,
-  "healthz" | "endpointLogs" | "workerLogs" | "events" | FleetRouteName
+  | "healthz"
+  | "endpointLogs"
+  | "workerLogs"
+  | "events"
+  | "listSecrets"
+  | "setSecret"
+  | "unsetSecret"
+  | FleetRouteName
 >;
 
 const MAX_LIST = 1_000;

@@ -45,6 +45,7 @@ function start() {
     maxStreamBytes: 1_000,
     queueOf: () => queueKey(E, 0),
     retire: async () => {},
+    redact: (_, text) => text,
     log: { warn: () => {} },
   });
 }
