@@ -136,6 +136,8 @@ const EXTRA_EDGES: readonly (readonly [RegExp, string])[] = [
   // The process host without a supervisor, for tests and simulations.
   [/^src\/runtime\/adapters\/process\/in-process-host\.ts$/, "src/supervisor/workers.ts"],
   [/^src\/runtime\/adapters\/(sqlite|postgres)\//, `${ADAPTERS}sql-migrate.ts`],
+  // Output of containers goes into the same files as that of processes.
+  [/^src\/runtime\/adapters\/docker\/log-(follow|frames)\.ts$/, "src/supervisor/stamped-lines.ts"],
   // What it knows of its containers is looked at again and again, like everything.
   [/^src\/runtime\/adapters\/docker\//, LOOP],
 ];
