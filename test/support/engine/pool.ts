@@ -42,18 +42,22 @@ export type WorkerOptions = {
 
 let made = 0;
 
-/** `host` is the engine's DOCKER_HOST; the one of this environment unless told. */
-export async function createTestPool(options: { readonly host?: string } = {}): Promise<TestPool> {
+export type TestPoolOptions = {
+  /** The engine's DOCKER_HOST; the one of this environment unless told. */
+  readonly host?: string;
+  /** As where this daemon may not use the kernel's freezer. */
+  readonly withoutFreezer?: boolean;
+};
+
+export async function createTestPool(options: TestPoolOptions = {}): Promise<TestPool> {
   made += 1;
   const dataDir = mkdtempSync(path.join(tmpdir(), "rpx-docker-pool-"));
-  return open({ host: options.host, dataDir, daemonId: `test-${process.pid}-${made}` });
+  return open({ ...options, dataDir, daemonId: `test-${process.pid}-${made}` });
 }
 
-async function open(home: {
-  host: string | undefined;
-  dataDir: string;
-  daemonId: string;
-}): Promise<TestPool> {
+type Home = TestPoolOptions & { readonly dataDir: string; readonly daemonId: string };
+
+async function open(home: Home): Promise<TestPool> {
   const { dataDir, daemonId } = home;
   const clock = createSystemClock({ newestStoredMs: 0 });
   const logs = createLogStore({ dataDir, clock });
@@ -65,6 +69,7 @@ async function open(home: {
     network: DEFAULT_BRIDGE,
     images: createStartImages({ engine, clock, login: async () => null }),
     mountable: [],
+    ...(home.withoutFreezer && { findFreezer: async () => null }),
   });
   const exits = new Map<WorkerId, WorkerExit>();
   pool.onExit((exit) => exits.set(exit.workerId, exit));

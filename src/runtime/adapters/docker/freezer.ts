@@ -23,21 +23,24 @@ type Files = {
 const FREEZE_LIMIT_MS = 5_000;
 const POLL_MS = 2;
 
+export type FindFreezer = (options: {
+  readonly pid: number;
+  readonly containerId: string;
+  readonly clock: Clock;
+}) => Promise<Freezer | null>;
+
 /**
  * The freezer of a container by the process id that the engine gives; null where this daemon may not write it, or where that process is
  * none of this machine's (an engine in a virtual machine has process ids of its own): the group must carry the container's full id.
  */
-export async function findFreezer(
-  options: { readonly pid: number; readonly containerId: string; readonly clock: Clock },
-  proc = "/proc",
-): Promise<Freezer | null> {
-  if (options.pid <= 0) return null;
-  const groups = await readOrEmpty(`${proc}/${options.pid}/cgroup`);
-  const mounts = await readOrEmpty(`${proc}/self/mountinfo`);
-  const files = freezerFiles(groups, mounts, options.containerId);
+export const findFreezer: FindFreezer = async ({ pid, containerId, clock }) => {
+  if (pid <= 0) return null;
+  const groups = await readOrEmpty(`/proc/${pid}/cgroup`);
+  const mounts = await readOrEmpty("/proc/self/mountinfo");
+  const files = freezerFiles(groups, mounts, containerId);
   if (files === null || !(await isWritable(files.control))) return null;
-  return createFreezer(files, options.clock);
-}
+  return createFreezer(files, clock);
+};
 
 /** From the texts of `/proc/PID/cgroup` and `/proc/self/mountinfo`. Pure. */
 export function freezerFiles(groups: string, mountinfo: string, containerId: string): Files | null {

@@ -7,7 +7,7 @@ import { containerExit } from "./container-exit.ts";
 import { containerName } from "./container-spec.ts";
 import type { ContainerDetails, Containers, SeenContainer } from "./containers.ts";
 import type { Engine } from "./engine.ts";
-import { type Freezer, findFreezer } from "./freezer.ts";
+import type { FindFreezer, Freezer } from "./freezer.ts";
 import { followLog, type LogFollower } from "./log-follow.ts";
 
 /** A worker and what is known of its container. */
@@ -58,6 +58,7 @@ export type RosterDeps = {
   readonly containers: Containers;
   readonly logs: Pick<LogStore, "pathOf" | "lastLines" | "read">;
   readonly clock: Clock;
+  readonly findFreezer: FindFreezer;
   readonly log: { warn(fields: object, message: string): void };
 };
 
@@ -82,7 +83,7 @@ export function createRoster(deps: RosterDeps): Roster {
   async function add(container: Joining, details: ContainerDetails): Promise<Entry> {
     const { id: containerId, workerId, endpointId, diskBytesLimit } = container;
     const isParked = container.name.endsWith(PARKED_SUFFIX) && !isUp(details);
-    const freezer = engine.isSocket ? await findFreezer({ pid: details.pid, containerId, clock }) : null;
+    const freezer = engine.isSocket ? await deps.findFreezer({ pid: details.pid, containerId, clock }) : null;
     const isFrozen = details.status === "paused" || (await freezer?.isFrozen()) === true;
     const entry: Entry = {
       ...{ workerId, endpointId, containerId, diskBytesLimit, freezer },
@@ -91,7 +92,7 @@ export function createRoster(deps: RosterDeps): Roster {
       startedAt: details.startedAt,
       follower: followLog(deps, { containerId, endpointId, workerId }),
       ...{ asked: null, busy: false, byHand: null, oom: false, overDisk: null, ending: false, exit: null },
-      isOld: !isUp(details),
+      isOld: !isUp(details) && !isParked,
     };
     entries.set(workerId, entry);
     return entry;

@@ -3,7 +3,7 @@ import type { SleepDepth } from "../../ports/worker-pool.ts";
 import { containerName } from "./container-spec.ts";
 import type { Containers } from "./containers.ts";
 import type { Engine } from "./engine.ts";
-import { findFreezer } from "./freezer.ts";
+import type { FindFreezer } from "./freezer.ts";
 import { followLog, type LogFollowDeps } from "./log-follow.ts";
 import type { WorkerNetwork } from "./network-port.ts";
 import { type Entry, parkedName } from "./roster.ts";
@@ -13,6 +13,7 @@ export type SleepDeps = {
   readonly containers: Containers;
   readonly network: WorkerNetwork;
   readonly clock: Clock;
+  readonly findFreezer: FindFreezer;
   readonly followDeps: LogFollowDeps;
 };
 
@@ -20,7 +21,7 @@ export type SleepDeps = {
  * Parks and wakes workers (D15, D21). Frozen: by the kernel's freezer where this daemon may write it, else by the engine's pause. Stopped: the
  * container is kept, under a name that says so.
  */
-export function createSleep({ engine, containers, network, clock, followDeps }: SleepDeps) {
+export function createSleep({ engine, containers, network, clock, findFreezer, followDeps }: SleepDeps) {
   /** While it changes, what the engine shows of it means nothing. A step that fails leaves it as it was. */
   async function change(entry: Entry, to: SleepDepth | null, steps: () => Promise<void>): Promise<void> {
     const before = entry.asleep;
@@ -50,21 +51,22 @@ export function createSleep({ engine, containers, network, clock, followDeps }: 
   async function keepStopped(entry: Entry): Promise<void> {
     await containers.rename(entry.containerId, parkedName(entry.workerId));
     await containers.stop(entry.containerId);
-    await entry.follower.ended;
   }
 
   async function startAgain(entry: Entry): Promise<void> {
     const { containerId, workerId, endpointId } = entry;
     await network.ensure();
+    // Two of them would write each line twice.
+    await entry.follower.stop();
     await containers.start(containerId);
     await containers.rename(containerId, containerName(workerId));
     await network.onContainerStarted(containerId);
+    entry.follower = followLog(followDeps, { containerId, endpointId, workerId });
     const details = await containers.inspect(containerId);
     if (details === null) return;
     entry.startedAt = details.startedAt;
     entry.isPaused = false;
     entry.freezer = engine.isSocket ? await findFreezer({ pid: details.pid, containerId, clock }) : null;
-    entry.follower = followLog(followDeps, { containerId, endpointId, workerId });
   }
 
   return {

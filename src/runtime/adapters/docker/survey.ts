@@ -33,6 +33,8 @@ const MAX_AT_ONCE = 16;
 /** The engine notes an out-of-memory kill a moment after the end that it caused. */
 const OOM_NOTE_MS = 200;
 const KILLED_CODE = 137;
+/** A removal begins with the same signal as a stop. */
+const STOPPED = "stopped or removed";
 /** Signals by which people and tools end a container. */
 const ENDING_SIGNALS: ReadonlySet<string> = new Set([
   "2",
@@ -45,7 +47,7 @@ const ENDING_SIGNALS: ReadonlySet<string> = new Set([
   "SIGTERM",
 ]);
 /** Events after which a container is not what it was. */
-const TELLING: ReadonlySet<string> = new Set(["die", "destroy", "oom", "pause", "restart", "start", "stop"]);
+const TELLING: ReadonlySet<string> = new Set(["die", "destroy", "pause", "restart", "start", "stop"]);
 
 export function createSurvey(deps: SurveyDeps): Survey {
   const { roster, containers, quarantine, starting, clock } = deps;
@@ -100,7 +102,7 @@ export function createSurvey(deps: SurveyDeps): Survey {
     if (details.status === "paused" && entry.asleep !== "frozen") return endForeign(entry, "paused");
     if (details.startedAt !== entry.startedAt) return endForeign(entry, "restarted");
     if (!details.oomKilled) return;
-    // A process of it was ended for want of memory while the worker itself goes on (F-14).
+    // Newer engines keep what the event said.
     entry.oom = true;
     await deps.end(entry);
   }
@@ -124,7 +126,7 @@ export function createSurvey(deps: SurveyDeps): Survey {
 
   /** Somebody asks it to end: one that stands still behind the engine's back would never hear. */
   function noteStop(entry: Entry): void {
-    entry.byHand = { what: "stopped", atMs: clock.nowMs() };
+    entry.byHand = { what: STOPPED, atMs: clock.nowMs() };
     if (entry.asleep === "frozen" && !entry.isPaused) void deps.thaw(entry).catch(() => {});
   }
 
@@ -137,11 +139,13 @@ export function createSurvey(deps: SurveyDeps): Survey {
     async hear(event) {
       const entry = roster.find(event.containerId);
       if (entry === undefined || isSettled(entry)) return;
-      const signal = event.attributes.signal ?? "";
-      const isOurs =
-        entry.asked !== null || entry.asleep === "stopped" || entry.oom || entry.overDisk !== null;
-      if (event.action === "kill" && !isOurs && ENDING_SIGNALS.has(signal)) noteStop(entry);
-      if (TELLING.has(event.action)) await judge(entry, await containers.inspect(entry.containerId), false);
+      const { action, attributes } = event;
+      const isForeignSignal = action === "kill" && ENDING_SIGNALS.has(attributes.signal ?? "");
+      if (isForeignSignal && !isEndedByUs(entry)) noteStop(entry);
+      // The kernel ended a process of it. Whether that was the worker itself, the end shows; where it was not, there is none to come (F-14).
+      if (action === "oom" && entry.asked === null) entry.oom = true;
+      if (action === "oom" && entry.oom) await deps.end(entry);
+      if (TELLING.has(action)) await judge(entry, await containers.inspect(entry.containerId), false);
     },
   };
 
@@ -149,6 +153,12 @@ export function createSurvey(deps: SurveyDeps): Survey {
   function isCurrent(entry: Entry): boolean {
     return roster.get(entry.workerId) === entry;
   }
+}
+
+/** Whether a signal to it now is one of ours. */
+function isEndedByUs({ asked, asleep, oom, overDisk, byHand }: Entry): boolean {
+  const isForeign = byHand !== null && byHand.what !== STOPPED;
+  return asked !== null || asleep === "stopped" || oom || overDisk !== null || isForeign;
 }
 
 /** Nothing that the engine shows of it now means anything. */

@@ -12,6 +12,7 @@ import { createDiskWatch } from "./disk-watch.ts";
 import type { Engine } from "./engine.ts";
 import { refusalOf, safeText } from "./engine-errors.ts";
 import { canLimitDisk } from "./engine-facts.ts";
+import { type FindFreezer, findFreezer } from "./freezer.ts";
 import { resolveMounts } from "./mounts.ts";
 import { HOST_ALIAS, type WorkerNetwork } from "./network-port.ts";
 import { createQuarantine } from "./quarantine.ts";
@@ -39,6 +40,8 @@ export type DockerPoolDeps = {
   readonly dataDir: string;
   /** Folders below the data directory that a release's mounts may name. */
   readonly mountable: readonly string[];
+  /** How a container is held still; the kernel's freezer where this daemon may use it, unless told otherwise. */
+  readonly findFreezer?: FindFreezer;
 };
 
 export type DockerPool = WorkerPool & {
@@ -59,9 +62,11 @@ export function createDockerPool(deps: DockerPoolDeps): DockerPool {
   const { engine, network, images, clock, log, daemonId } = deps;
   const containers = createContainers(engine, daemonId);
   const quarantine = createQuarantine({ containers, clock, log });
-  const roster = createRoster({ ...deps, containers });
+  const freezing = { findFreezer: deps.findFreezer ?? findFreezer };
+  const followDeps = { ...deps, containers };
+  const roster = createRoster({ ...followDeps, ...freezing });
   const starting = new Set<WorkerId>();
-  const sleep = createSleep({ engine, containers, network, clock, followDeps: { ...deps, containers } });
+  const sleep = createSleep({ ...{ engine, containers, network, clock, followDeps }, ...freezing });
   const survey = createSurvey({ roster, containers, quarantine, starting, clock, end, thaw: sleep.thaw });
   const disk = createDiskWatch({ roster, containers, clock, log, end });
   let closely = true;
