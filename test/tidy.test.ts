@@ -141,6 +141,10 @@ const EXTRA_EDGES: readonly (readonly [RegExp, string])[] = [
   // Endpoints hand their new releases over in the terms of who makes them.
   [/^src\/runtime\/service\/endpoints\.ts$/, "src/runtime/service/releases.ts"],
   [/^src\/runtime\/adapters\/(sqlite|postgres)\//, `${ADAPTERS}sql-migrate.ts`],
+  // Output of containers goes into the same files as that of processes.
+  [/^src\/runtime\/adapters\/docker\/log-(follow|frames)\.ts$/, "src/supervisor/stamped-lines.ts"],
+  // What it knows of its containers is looked at again and again, like everything.
+  [/^src\/runtime\/adapters\/docker\//, LOOP],
 ];
 
 /** Packages and built-ins that only some files may import. */
@@ -156,6 +160,12 @@ const OUTSIDE: readonly {
     where: /^src\//,
     only: /^src\/runtime\/api\/server\.ts$/,
     says: "only api/server.ts knows the HTTP framework",
+  },
+  {
+    what: /^(dockerode|docker-modem)/,
+    where: /^src\//,
+    only: /^src\/runtime\/adapters\/docker\//,
+    says: "only adapters/docker talks to the engine, whose socket is as good as root",
   },
   { what: /^(?!node:)/, where: /^src\/supervisor\//, says: "the supervisor imports Node's built-ins only" },
   {
@@ -452,6 +462,7 @@ describe("each rule finds what it is for", () => {
     ["src/runtime/api/a.ts", 'import fastify from "fastify";', "only api/server.ts"],
     ["src/runtime/daemon.ts", 'import cors from "@fastify/cors";', "only api/server.ts"],
     ["src/runtime/loop.ts", 'import { setTimeout as wait } from "node:timers/promises";', "clock port"],
+    ["src/runtime/service/a.ts", 'import Docker from "dockerode";', "as good as root"],
     ["src/elsewhere/a.ts", 'import "../text/size.ts";', "has no rule yet"],
   ])("forbiddenImports: %s with %s", (path, source, message) => {
     expect(check(forbiddenImports, path, source)).toEqual([expect.stringContaining(message)]);
