@@ -99,7 +99,8 @@ export function chainRules(
     ...[ANSWERS, ...open, ...networks.map((network) => `-d ${network}`)].map(
       (match) => `-A ${forward} ${match} -j RETURN`,
     ),
-    // A port that a container published on this host: sent to it under another address than the one that was called.
+    // A port that a container published on this host, which the engine sends to it under another address than the one called. (With
+    // its proxy, which engines have unless told otherwise, such a connection passes INPUT.)
     `-A ${forward} -m conntrack --ctstate DNAT --ctdir ORIGINAL ${refuse}`,
     ...PRIVATE_NETWORKS.map((network) => `-A ${forward} -d ${network} ${refuse}`),
   ];
