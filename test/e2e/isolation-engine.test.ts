@@ -20,24 +20,15 @@ import {
   type Place,
   type TestContainer,
 } from "../support/network/containers.ts";
-import {
-  ADDRESSES,
-  createOutside,
-  holdTheWorld,
-  type Outside,
-  outsideMissing,
-  tool,
-} from "../support/network/outside.ts";
+import { ADDRESSES, createOutside, type Outside, outsideMissing, tool } from "../support/network/outside.ts";
 
 const LIMIT_MS = 240_000;
-/** With the wait for another test that holds the world. */
-const BEFORE_LIMIT_MS = 600_000;
 const DAEMON_ID = "isolation-engine-test";
 const BRIDGE = ruleNames(DAEMON_ID).bridge;
-const OUTSIDE = "rpxt-eng-out";
 const HOST_PORT = 17_981;
 const WORKER_PORT = 17_982;
 const OUTSIDE_PORT = 17_983;
+const TCP_HOST = "tcp://127.0.0.1:2375";
 const METADATA = "169.254.169.254";
 /** What test/fixtures/e2e/name-server.py says of every name. */
 const ANSWER = "192.0.2.53";
@@ -49,7 +40,6 @@ if (missing !== null)
   console.warn(`skipped, what containers reach around an engine's restart: this needs ${missing}`);
 
 describe.skipIf(missing !== null)("around an engine", { timeout: LIMIT_MS }, () => {
-  let lock: { close(): void };
   let folder: string;
   let engine: PrivateEngine;
   let outside: Outside;
@@ -65,13 +55,19 @@ describe.skipIf(missing !== null)("around an engine", { timeout: LIMIT_MS }, () 
   const resolvConf = (...servers: string[]) =>
     writeFileSync(path.join(folder, "resolv.conf"), servers.map((one) => `nameserver ${one}\n`).join(""));
 
-  /** What the daemon does at each look, where the engine is: its network, and its /etc/resolv.conf. */
+  /** What the daemon says after a look, from where the engine is: its network, and its /etc/resolv.conf. */
+  const look = (...more: string[]) =>
+    said(["nsenter", `--target=${engine.pid()}`, "--net", "--mount"], engine.host, more);
+
+  async function said(enter: readonly string[], host: string, more: readonly string[] = []) {
+    const command = [process.execPath, FIXTURE, DAEMON_ID, String(WORKER_PORT), "ensure", ...more];
+    return JSON.parse(await tool([...enter, ...command], { DOCKER_HOST: host }));
+  }
+
   async function ensure(): Promise<string> {
-    const enter = ["nsenter", `--target=${engine.pid()}`, "--net", "--mount"];
-    const command = [process.execPath, FIXTURE, DAEMON_ID, String(WORKER_PORT), "ensure"];
-    const said = JSON.parse(await tool([...enter, ...command], { DOCKER_HOST: engine.host }));
-    expect(said.isolation.level, said.isolation.reason).toBe("full");
-    return said.address.urlHost;
+    const { isolation, address } = await look();
+    expect(isolation.level, isolation.reason).toBe("full");
+    return address.urlHost;
   }
 
   /** Two workers, as /etc/resolv.conf is when they are made. */
@@ -105,23 +101,24 @@ describe.skipIf(missing !== null)("around an engine", { timeout: LIMIT_MS }, () 
   }
 
   beforeAll(async () => {
-    lock = await holdTheWorld();
     folder = mkdtempSync(path.join(tmpdir(), "rpx-isolation-"));
     resolvConf("127.0.0.1");
-    engine = await createPrivateEngine({ resolvConf: path.join(folder, "resolv.conf") });
+    engine = await createPrivateEngine({
+      resolvConf: path.join(folder, "resolv.conf"),
+      args: [`--host=${TCP_HOST}`],
+    });
     ensureImages([PYTHON_IMAGE], engine.host);
     containers = createContainers(engine.host);
-    inside = [`nsenter`, `--net=/run/netns/${path.basename(path.dirname(engine.host))}`];
-    outside = await createOutside({ namespace: OUTSIDE, inside, metadata: [`${METADATA}/32`] });
+    inside = ["nsenter", `--net=/run/netns/${path.basename(path.dirname(engine.host))}`];
+    outside = await createOutside(inside, [`${METADATA}/32`]);
     await outside.serve("there", "banner.mjs", [String(OUTSIDE_PORT)]);
     await outside.serve("here", "banner.mjs", [String(HOST_PORT), String(WORKER_PORT)]);
-  }, BEFORE_LIMIT_MS);
+  }, LIMIT_MS);
 
   afterAll(async () => {
     await outside?.close();
     await engine?.close();
     rmSync(folder, { recursive: true, force: true });
-    lock?.close();
   }, LIMIT_MS);
 
   test("ACC-17: closed after a restart of the engine, open once the tables are flushed, closed after the next look", async () => {
@@ -184,5 +181,32 @@ describe.skipIf(missing !== null)("around an engine", { timeout: LIMIT_MS }, () 
     await expect(worker.resolve("models.example")).rejects.toThrow();
     await ensure();
     expect((await worker.resolve("models.example")).trim()).toBe(ANSWER);
+  });
+
+  test("another worker URL and an opened network: those instead of the gateway", async () => {
+    const url = `http://${ADDRESSES.here.v4}:${WORKER_PORT}`;
+    const { address, isolation } = await look(url, `${ADDRESSES.privateNetwork}/24`);
+    expect(address).toEqual({ listenHost: null, urlHost: ADDRESSES.here.v4 });
+    expect(isolation).toEqual({ level: "full", reason: expect.stringContaining("10.77.77.0/24") });
+    const [worker] = await twoWorkers();
+    const found = await worker.reach([
+      ["the worker URL", ADDRESSES.here.v4, WORKER_PORT],
+      ["the opened network", ADDRESSES.privateNetwork, OUTSIDE_PORT],
+      ["another port beside the worker URL", ADDRESSES.here.v4, HOST_PORT],
+      ["metadata", METADATA, HOST_PORT],
+    ]);
+    expect(found).toEqual(["the worker URL", "the opened network"]);
+    await expect(look("http://[fd00::1]:7791")).rejects.toThrow("workers cannot find [fd00::1]:7791");
+    await expect(look("", "nas.example")).rejects.toThrow("not a network that workers can be let into");
+  });
+
+  test.each([
+    ["over a socket that leads into another network", () => said([], engine.host)],
+    ["over TCP", () => said(inside, TCP_HOST)],
+  ])("an engine %s is another machine's: loopback, and no claim", async (_, asked) => {
+    expect(await asked()).toEqual({
+      address: { listenHost: null, urlHost: "host.docker.internal" },
+      isolation: { level: "partial", reason: expect.stringContaining("the engine runs elsewhere (") },
+    });
   });
 });

@@ -3,10 +3,12 @@
  * closed is shown to be open first: on a plain bridge, and on a daemon's own with its rules taken away.
  */
 import { execFileSync } from "node:child_process";
-import Dockerode from "dockerode";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createEngine } from "../../src/runtime/adapters/docker/engine.ts";
+import { connectEngine } from "../../src/runtime/adapters/docker/engine-connection.ts";
 import { ruleNames } from "../../src/runtime/adapters/docker/firewall-rules.ts";
 import { createDockerNetwork, type DockerNetwork } from "../../src/runtime/adapters/docker/network.ts";
+import { createSystemClock } from "../../src/runtime/adapters/system/clock.ts";
 import { ensureImages, findEngine, PYTHON_IMAGE, skipAloud } from "../support/engine/engine.ts";
 import {
   createContainers,
@@ -30,7 +32,6 @@ const BEFORE_LIMIT_MS = 600_000;
 const DAEMON_ID = "isolation-test";
 const USERS_DAEMON_ID = "isolation-test-user";
 const PLAIN = "rpxt-plain";
-const OUTSIDE = "rpxt-out";
 /** Some service of this machine, on all its addresses. */
 const HOST_PORT = 17_981;
 const WORKER_PORT = 17_982;
@@ -46,7 +47,13 @@ describe.skipIf(missing !== null || skipAloud(findEngine()))(
   "what containers reach",
   { timeout: LIMIT_MS },
   () => {
-    const engine = new Dockerode();
+    const silent = () => {};
+    const engine = createEngine({
+      connection: connectEngine(process.env),
+      label: `rpx.daemon=${DAEMON_ID}`,
+      clock: createSystemClock({ newestStoredMs: 0 }),
+      log: { info: silent, warn: silent, error: silent },
+    });
     const containers = createContainers();
     const { docker } = containers;
     const names = ruleNames(DAEMON_ID);
@@ -130,9 +137,9 @@ describe.skipIf(missing !== null || skipAloud(findEngine()))(
     beforeAll(async () => {
       lock = await holdTheWorld();
       ensureImages([PYTHON_IMAGE]);
+      await engine.open();
       await removeAll();
-      const metadata = [`${ADDRESSES.linkLocalHere}/32`];
-      outside = await createOutside({ namespace: OUTSIDE, inside: [], metadata });
+      outside = await createOutside([], [`${ADDRESSES.linkLocalHere}/32`]);
       await outside.serve("there", "banner.mjs", [String(OUTSIDE_PORT)]);
       await outside.serve("here", "banner.mjs", [String(HOST_PORT), String(WORKER_PORT)]);
       await network.ensure();
@@ -154,6 +161,7 @@ describe.skipIf(missing !== null || skipAloud(findEngine()))(
     afterAll(async () => {
       await removeAll();
       await outside?.close();
+      await engine.close();
       lock?.close();
     }, LIMIT_MS);
 

@@ -1,9 +1,10 @@
 /**
  * A world around this machine for tests of what containers reach: a network namespace that plays everything beyond it, behind a pair of
- * virtual cables. As root on Linux. All tests of one machine share the names and addresses, so one at a time has them.
+ * virtual cables. As root on Linux. The near end has one name and one set of addresses: a test that takes this machine's own network holds
+ * it alone (`holdTheWorld`). All of it ends with this process, however that ends.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readlinkSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,6 +15,7 @@ const FIXTURES = fileURLToPath(new URL("../../fixtures/e2e", import.meta.url));
 const LOCK = "\0rpx-test-network";
 const LOCK_LIMIT_MS = 540_000;
 const POLL_MS = 100;
+const POLLS = 100;
 const TOOL_LIMIT_MS = 30_000;
 /** Interfaces' names: 15 characters at most. */
 const HERE = "rpxt-here";
@@ -43,55 +45,61 @@ export type Outside = {
 /**
  * Builds the world in this machine's network, or in another network namespace.
  *
- * @param inside a command to put before others so that they run there: `nsenter --net=...`
+ * @param inside a command to put before others so that they run there: `nsenter --net=...`; empty for this machine's
+ * @param more addresses that the near end has beside those of {@link ADDRESSES}, as `address/bits`
  */
-export async function createOutside(options: {
-  readonly namespace: string;
-  readonly inside: readonly string[];
-  readonly metadata: readonly string[];
-}): Promise<Outside> {
-  const { namespace, inside, metadata } = options;
+export async function createOutside(inside: readonly string[], more: readonly string[]): Promise<Outside> {
   const children: ChildProcess[] = [];
-  const here = (...args: string[]) => tool([...inside, ...args]);
-  const there = (...args: string[]) => tool(["nsenter", `--net=/run/netns/${namespace}`, ...args]);
-  const remove = async (): Promise<void> => {
-    await tool(["ip", "netns", "delete", namespace]).catch(() => {});
-    await here("ip", "link", "delete", HERE).catch(() => {});
+  const start = (command: readonly string[]): ChildProcess => {
+    const [file = "", ...args] = command;
+    const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
+    children.push(child);
+    return child;
   };
-  await remove();
-  await tool(["ip", "netns", "add", namespace]);
-  await here("ip", "link", "add", HERE, "type", "veth", "peer", "name", THERE);
-  await here("ip", "link", "set", THERE, "netns", `/run/netns/${namespace}`);
-  for (const address of [`${ADDRESSES.here.v4}/30`, ...metadata])
-    await here("ip", "address", "add", address, "dev", HERE);
+  // Ends with its stdin, and the namespace, and with that the cable, with whatever is the last in it.
+  const holder = start(["unshare", "--net", "cat"]);
+  await hasOwnNetwork(holder);
+  const enter = ["nsenter", `--target=${holder.pid}`, "--net"];
+  const here = (...args: string[]) => tool([...inside, "ip", ...args]);
+  const there = (...args: string[]) => tool([...enter, "ip", ...args]);
+  await here("link", "add", HERE, "type", "veth", "peer", "name", THERE);
+  await here("link", "set", THERE, "netns", String(holder.pid));
+  for (const address of [`${ADDRESSES.here.v4}/30`, ...more])
+    await here("address", "add", address, "dev", HERE);
   for (const address of [`${ADDRESSES.here.v6}/64`, `${ADDRESSES.awsMetadataV6}/128`])
-    await here("ip", "address", "add", address, "dev", HERE, "nodad");
-  await here("ip", "link", "set", HERE, "up");
-  await there("ip", "link", "set", "lo", "up");
-  await there("ip", "link", "set", THERE, "up");
-  await there("ip", "address", "add", `${ADDRESSES.internet}/30`, "dev", THERE);
+    await here("address", "add", address, "dev", HERE, "nodad");
+  await here("link", "set", HERE, "up");
+  await there("link", "set", "lo", "up");
+  await there("link", "set", THERE, "up");
+  await there("address", "add", `${ADDRESSES.internet}/30`, "dev", THERE);
   for (const address of [ADDRESSES.privateNetwork, ADDRESSES.linkLocalThere, ADDRESSES.alibabaMetadata]) {
-    await there("ip", "address", "add", `${address}/32`, "dev", "lo");
-    await here("ip", "route", "add", `${address}/32`, "via", ADDRESSES.internet);
+    await there("address", "add", `${address}/32`, "dev", "lo");
+    await here("route", "add", `${address}/32`, "via", ADDRESSES.internet);
   }
 
   return {
     serve: async (where, file, args) => {
-      const enter = where === "here" ? inside : ["nsenter", `--net=/run/netns/${namespace}`];
       const program = file.endsWith(".py") ? "python3" : process.execPath;
-      const [command = "", ...rest] = [...enter, program, path.join(FIXTURES, file), ...args];
-      const child = spawn(command, rest, { stdio: ["ignore", "pipe", "inherit"] });
-      children.push(child);
-      await listening(child, `${file} ${args.join(" ")}`);
+      const command = [...(where === "here" ? inside : enter), program, path.join(FIXTURES, file), ...args];
+      await listening(start(command), `${file} ${args.join(" ")}`);
     },
     close: async () => {
+      await here("link", "delete", HERE).catch(() => {});
       for (const child of children) child.kill("SIGKILL");
-      await remove();
     },
   };
 }
 
-/** Waits until no other test has the world; it is free again when this process ends. */
+/** Waits until a process has left this one's network namespace. */
+async function hasOwnNetwork(child: ChildProcess): Promise<void> {
+  for (let polls = 0; polls < POLLS; polls += 1) {
+    if (readlinkSync(`/proc/${child.pid}/ns/net`) !== readlinkSync("/proc/self/ns/net")) return;
+    await sleep(POLL_MS);
+  }
+  throw new Error("no network namespace could be made");
+}
+
+/** Waits until no other test has this machine's network; it is free again when this process ends. */
 export async function holdTheWorld(): Promise<{ close(): void }> {
   const deadlineMs = performance.now() + LOCK_LIMIT_MS;
   for (;;) {
@@ -111,7 +119,7 @@ export function outsideMissing(): string | null {
   if (process.platform !== "linux") return "Linux";
   if (process.getuid?.() !== 0) return "root";
   const folders = (process.env.PATH ?? "").split(path.delimiter);
-  const missing = ["docker", "ip", "iptables", "ip6tables", "nsenter", "python3"].filter(
+  const missing = ["docker", "ip", "iptables", "ip6tables", "nsenter", "python3", "unshare"].filter(
     (program) => !folders.some((folder) => existsSync(path.join(folder, program))),
   );
   return missing.length === 0 ? null : missing.join(", ");

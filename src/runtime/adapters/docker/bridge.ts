@@ -1,10 +1,12 @@
 import { isIPv4 } from "node:net";
 import type Dockerode from "dockerode";
 import { RpxError } from "../../../contract/error.ts";
-import { sanitizeLine } from "../../../text/sanitize.ts";
+import type { Engine } from "./engine.ts";
+import { EngineRefusal, refusalOf } from "./engine-errors.ts";
+import { ipv4Text, networkStart } from "./ipv4.ts";
 
-/** Longest wait for one answer of the engine: networks are made in a tenth of a second. */
-const ENGINE_TIMEOUT_MS = 30_000;
+/** The part of an engine's connection that makes networks. */
+export type NetworkEngine = Pick<Engine, "ask" | "docker">;
 
 const BRIDGE_NAME = "com.docker.network.bridge.name";
 const BETWEEN_CONTAINERS = "com.docker.network.bridge.enable_icc";
@@ -28,7 +30,7 @@ export type BridgeAddress = { readonly gateway: string; readonly subnet: string 
  * Rejects with an RpxError: `conflict` where another network has its name, `unavailable` where the engine cannot make one.
  */
 export async function ensureBridge(
-  engine: Dockerode,
+  engine: NetworkEngine,
   bridge: Bridge,
   formerSubnet: string | null,
 ): Promise<BridgeAddress> {
@@ -41,10 +43,10 @@ export async function ensureBridge(
 }
 
 /** Removes a daemon's network, if it is there. Rejects while containers are on it. */
-export async function removeBridge(engine: Dockerode, { network, daemonId }: Bridge): Promise<void> {
+export async function removeBridge(engine: NetworkEngine, { network, daemonId }: Bridge): Promise<void> {
   const found = await findNetwork(engine, network);
   if (found?.Labels?.[DAEMON_LABEL] !== daemonId) return;
-  await limited(engine.getNetwork(found.Id).remove());
+  await engine.ask(() => engine.docker.getNetwork(found.Id).remove());
 }
 
 /**
@@ -56,48 +58,43 @@ export function addressOf(ipam: Dockerode.NetworkInspectInfo["IPAM"]): BridgeAdd
     const [network = "", bits = ""] = (subnet ?? "").split("/");
     if (subnet === undefined || !isIPv4(network) || !/^\d+$/.test(bits)) continue;
     const named = gateway?.split("/")[0] ?? "";
-    return { subnet, gateway: isIPv4(named) ? named : firstAddress(network, Number(bits)) };
+    return { subnet, gateway: isIPv4(named) ? named : ipv4Text(networkStart(network, Number(bits)) + 1) };
   }
   return null;
 }
 
-function firstAddress(network: string, bits: number): string {
-  const number = network.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
-  const size = 2 ** (32 - bits);
-  const first = number - (number % size) + 1;
-  return [24, 16, 8, 0].map((shift) => Math.floor(first / 2 ** shift) % 256).join(".");
-}
-
-/** An engine knows no network under a name that it answers 404 for. */
-async function findNetwork(engine: Dockerode, name: string): Promise<Dockerode.NetworkInspectInfo | null> {
+async function findNetwork(
+  engine: NetworkEngine,
+  name: string,
+): Promise<Dockerode.NetworkInspectInfo | null> {
   try {
-    return await limited(engine.getNetwork(name).inspect());
+    return await engine.ask(() => engine.docker.getNetwork(name).inspect(), { repeat: true });
   } catch (error) {
-    if (statusOf(error) === 404) return null;
-    throw unavailable(messageOf(error), error);
+    if (refusalOf(error) === 404) return null;
+    throw explained(error);
   }
 }
 
-async function makeAgain(engine: Dockerode, bridge: Bridge, formerSubnet: string | null): Promise<void> {
+async function makeAgain(engine: NetworkEngine, bridge: Bridge, formerSubnet: string | null): Promise<void> {
   if (formerSubnet !== null && (await make(engine, bridge, formerSubnet)) === null) return;
   const fault = await make(engine, bridge, null);
-  if (fault !== null) throw unavailable(messageOf(fault), fault);
+  if (fault !== null) throw explained(fault);
 }
 
 /** Resolves with what the engine said against it. */
-async function make(engine: Dockerode, bridge: Bridge, subnet: string | null): Promise<unknown> {
+async function make(engine: NetworkEngine, bridge: Bridge, subnet: string | null): Promise<unknown> {
+  const request: Dockerode.NetworkCreateOptions = {
+    Name: bridge.network,
+    CheckDuplicate: true,
+    Driver: "bridge",
+    // Two ways out are two to guard: the internet is reached by IPv4.
+    EnableIPv6: false,
+    Options: wantedOptions(bridge),
+    Labels: { [DAEMON_LABEL]: bridge.daemonId },
+    ...(subnet === null ? {} : { IPAM: { Driver: "default", Config: [{ Subnet: subnet }] } }),
+  };
   try {
-    const request = {
-      Name: bridge.network,
-      CheckDuplicate: true,
-      Driver: "bridge",
-      // Two ways out are two to guard: the internet is reached by IPv4.
-      EnableIPv6: false,
-      Options: wantedOptions(bridge),
-      Labels: { [DAEMON_LABEL]: bridge.daemonId },
-      ...(subnet === null ? {} : { IPAM: { Driver: "default", Config: [{ Subnet: subnet }] } }),
-    };
-    await limited(engine.createNetwork(request));
+    await engine.ask(() => engine.docker.createNetwork(request));
     return null;
   } catch (error) {
     return error;
@@ -127,32 +124,15 @@ function checkedAddress(found: Dockerode.NetworkInspectInfo, bridge: Bridge): Br
   return address;
 }
 
+/** A refusal with what may be done about it. Silence comes explained already. */
+function explained(error: unknown): unknown {
+  return error instanceof EngineRefusal ? unavailable(error.message, error) : error;
+}
+
 function unavailable(why: string, cause?: unknown): RpxError {
   return new RpxError("unavailable", "there is no network for containers", {
     why,
     hint: "look at: docker network ls; unused ones use up the engine's address ranges: docker network prune",
     cause,
   });
-}
-
-/** An engine that hangs is one that does not answer. */
-async function limited<T>(answer: Promise<T>): Promise<T> {
-  const overdue = AbortSignal.timeout(ENGINE_TIMEOUT_MS);
-  const late = Promise.withResolvers<never>();
-  const giveUp = () =>
-    late.reject(new Error(`the engine has not answered for ${ENGINE_TIMEOUT_MS / 1000} s`));
-  overdue.addEventListener("abort", giveUp, { once: true });
-  try {
-    return await Promise.race([answer, late.promise]);
-  } finally {
-    overdue.removeEventListener("abort", giveUp);
-  }
-}
-
-function statusOf(error: unknown): number | null {
-  return error instanceof Error && "statusCode" in error ? Number(error.statusCode) : null;
-}
-
-function messageOf(error: unknown): string {
-  return sanitizeLine(error instanceof Error ? error.message : String(error));
 }

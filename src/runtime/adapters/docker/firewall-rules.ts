@@ -1,4 +1,6 @@
 import { createHash } from "node:crypto";
+import { isIPv4 } from "node:net";
+import { ipv4Text, networkStart } from "./ipv4.ts";
 
 /**
  * What the host's packet filter is told about a daemon's bridge, as text for iptables-restore. Pure: firewall.ts reads and writes.
@@ -33,7 +35,7 @@ export type Openings = {
   readonly listener: { readonly address: string; readonly port: number };
   /** Name servers that the engine's resolver asks from inside containers: their port 53 alone. */
   readonly resolvers: readonly string[];
-  /** Private networks beyond this host that the user opened, as `address/bits`. */
+  /** Private networks beyond this host that the user opened, as {@link spelledNetwork} writes them. */
   readonly networks: readonly string[];
 };
 
@@ -104,6 +106,14 @@ export function chainRules(
     `-A ${forward} -m conntrack --ctstate DNAT --ctdir ORIGINAL ${refuse}`,
     ...PRIVATE_NETWORKS.map((network) => `-A ${forward} -d ${network} ${refuse}`),
   ];
+}
+
+/** An IPv4 network as `iptables -S` prints it: its first address, and its bits. Null for anything else, and for all there is. */
+export function spelledNetwork(text: string): string | null {
+  const [address = "", bits = "32", ...more] = text.split("/");
+  if (!isIPv4(address) || !/^\d{1,2}$/.test(bits) || more.length > 0) return null;
+  if (Number(bits) < 1 || Number(bits) > 32) return null;
+  return `${ipv4Text(networkStart(address, Number(bits)))}/${Number(bits)}`;
 }
 
 /**

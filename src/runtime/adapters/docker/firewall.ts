@@ -40,18 +40,21 @@ type Ran = { readonly exitCode: number | null; readonly stdout: string; readonly
 export function createFirewall({ daemonId }: { readonly daemonId: string }): Firewall {
   const names = ruleNames(daemonId);
 
-  async function ensureVersion(version: IpVersion, openings: Openings | null): Promise<FirewallFault> {
-    return change(version, (saved) => planRules(saved, names, chainRules(names, version, openings)));
-  }
-
   return {
-    ensure: async (openings) =>
-      firstFault(await ensureVersion(4, openings), hasIpv6() ? await ensureVersion(6, null) : null),
-    remove: async () => {
-      const remove = (saved: string) => planRemoval(saved, names);
-      return firstFault(await change(4, remove), hasIpv6() ? await change(6, remove) : null);
-    },
+    ensure: (openings) =>
+      onEach((version) => {
+        const rules = chainRules(names, version, version === 4 ? openings : null);
+        return change(version, (saved) => planRules(saved, names, rules));
+      }),
+    remove: () => onEach((version) => change(version, (saved) => planRemoval(saved, names))),
   };
+}
+
+/** Both tables at once: they are apart, and most of the time is that of starting a tool. */
+async function onEach(act: (version: IpVersion) => Promise<FirewallFault>): Promise<FirewallFault> {
+  const versions: readonly IpVersion[] = existsSync(IPV6_ADDRESSES) ? [4, 6] : [4];
+  const faults = await Promise.all(versions.map(act));
+  return faults.find((fault) => fault !== null) ?? null;
 }
 
 async function change(version: IpVersion, plan: (saved: string) => string | null): Promise<FirewallFault> {
@@ -88,12 +91,4 @@ function explained(tool: string, { exitCode, fault }: Ran): string {
 
 function lastLine(text: string): string {
   return sanitizeLine(text.trim().split("\n").at(-1) ?? "");
-}
-
-function firstFault(...faults: readonly FirewallFault[]): FirewallFault {
-  return faults.find((fault) => fault !== null) ?? null;
-}
-
-function hasIpv6(): boolean {
-  return existsSync(IPV6_ADDRESSES);
 }

@@ -1,11 +1,11 @@
 import { lookup } from "node:dns/promises";
 import { existsSync, readFileSync } from "node:fs";
-import type Dockerode from "dockerode";
 import { RpxError } from "../../../contract/error.ts";
 import type { Isolation, WorkerAddress } from "../../ports/worker-pool.ts";
-import { type Bridge, ensureBridge, removeBridge } from "./bridge.ts";
+import { type Bridge, ensureBridge, type NetworkEngine, removeBridge } from "./bridge.ts";
+import type { Engine } from "./engine.ts";
 import { createFirewall } from "./firewall.ts";
-import { type Openings, ruleNames } from "./firewall-rules.ts";
+import { type Openings, ruleNames, spelledNetwork } from "./firewall-rules.ts";
 import { readNameServers } from "./name-servers.ts";
 import { HOST_ALIAS, type WorkerNetwork } from "./network-port.ts";
 
@@ -15,7 +15,7 @@ const INTERFACES = "/proc/sys/net/ipv4/conf";
 const BRIDGE_FILTER = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
 export type DockerNetworkOptions = {
-  readonly engine: Dockerode;
+  readonly engine: NetworkEngine & Pick<Engine, "isSocket" | "facts">;
   /** The data directory's id. */
   readonly daemonId: string;
   /** Port of the worker listener on this host. Asked at each look, because port 0 is known late. */
@@ -38,18 +38,17 @@ export type DockerNetwork = WorkerNetwork & {
 type Seen = { readonly address: WorkerAddress; readonly isolation: Isolation };
 
 const NOT_YET: Isolation = { level: "none", reason: "the network of its workers is not there yet" };
-const ELSEWHERE: Isolation = {
-  level: "partial",
-  reason:
-    "workers cannot reach each other, but this machine cannot keep them from their own: the engine runs in a virtual machine, on another host or without root",
-};
 
-/** One bridge for all of a daemon's containers (D5): thirty bridges use up an engine's address ranges. */
+/**
+ * One bridge for all of a daemon's containers (D5): thirty bridges use up an engine's address ranges. Throws with `usage` where an opened
+ * network is none.
+ */
 export function createDockerNetwork(options: DockerNetworkOptions): DockerNetwork {
   const { engine, daemonId } = options;
   const network = `rpx-${daemonId}`;
   const bridge: Bridge = { network, interface: ruleNames(daemonId).bridge, daemonId };
   const firewall = createFirewall({ daemonId });
+  const openNetworks = options.openNetworks.map(checkedNetwork);
   const listeners = new Set<() => void>();
   let subnet: string | null = null;
   let seen: Seen | null = null;
@@ -58,11 +57,11 @@ export function createDockerNetwork(options: DockerNetworkOptions): DockerNetwor
   async function look(): Promise<void> {
     const found = await ensureBridge(engine, bridge, subnet);
     subnet = found.subnet;
-    note(isHere(engine, bridge) ? await guarded(found.gateway) : elsewhere(options));
+    note(isHere(options, bridge) ? await guarded(found.gateway) : elsewhere(options));
   }
 
   async function guarded(gateway: string): Promise<Seen> {
-    const { workerUrl, workerPort, openNetworks } = options;
+    const { workerUrl, workerPort } = options;
     const openings: Openings = {
       listener: workerUrl === null ? { address: gateway, port: workerPort() } : await listenerOf(workerUrl),
       resolvers: await readNameServers(),
@@ -105,18 +104,30 @@ export function createDockerNetwork(options: DockerNetworkOptions): DockerNetwor
   };
 }
 
+function checkedNetwork(text: string): string {
+  const network = spelledNetwork(text);
+  if (network !== null) return network;
+  throw new RpxError("usage", `not a network that workers can be let into: ${text}`, {
+    hint: "write an IPv4 network like 192.168.7.0/24",
+  });
+}
+
 /**
  * Whether the bridge is an interface of this machine, where rules bite and a listener can stand. A virtual machine's (Docker Desktop)
  * and a rootless engine's are not, though their socket is here; an engine over TCP may happen to use the same addresses.
  */
-function isHere(engine: Dockerode, bridge: Bridge): boolean {
-  const overSocket = "socketPath" in engine.modem;
-  return process.platform === "linux" && overSocket && existsSync(`${INTERFACES}/${bridge.interface}`);
+function isHere({ engine }: DockerNetworkOptions, bridge: Bridge): boolean {
+  return process.platform === "linux" && engine.isSocket && existsSync(`${INTERFACES}/${bridge.interface}`);
 }
 
-function elsewhere({ workerUrl }: DockerNetworkOptions): Seen {
+function elsewhere({ engine, workerUrl }: DockerNetworkOptions): Seen {
+  const facts = engine.facts();
+  const where = facts?.isRootless
+    ? "without root"
+    : `elsewhere (${facts?.operatingSystem || "unknown system"})`;
+  const reason = `workers cannot reach each other, but nothing keeps them from the machine that they are on: the engine runs ${where}`;
   const address = workerUrl === null ? { listenHost: null, urlHost: HOST_ALIAS } : overridden(workerUrl);
-  return { address, isolation: ELSEWHERE };
+  return { address, isolation: { level: "partial", reason } };
 }
 
 function overridden({ hostname }: URL): WorkerAddress {
@@ -125,16 +136,22 @@ function overridden({ hostname }: URL): WorkerAddress {
 
 /** Rejects with `usage` where this host cannot tell the address of the URL: no rule could open it. */
 async function listenerOf(workerUrl: URL): Promise<Openings["listener"]> {
-  try {
-    const { address } = await lookup(workerUrl.hostname, { family: 4 });
+  const address = await ipv4Of(workerUrl.hostname);
+  if (address !== null)
     return { address, port: Number(workerUrl.port || (workerUrl.protocol === "https:" ? 443 : 80)) };
-  } catch (error) {
-    throw new RpxError("usage", `workers cannot find ${workerUrl.host}`, {
-      why: "--worker-url names a host without an IPv4 address",
-      hint: "name it by an address of this machine that containers reach",
-      cause: error,
-    });
-  }
+  throw new RpxError("usage", `workers cannot find ${workerUrl.host}`, {
+    why: "--worker-url names a host without an IPv4 address",
+    hint: "name it by an address of this machine that containers reach",
+  });
+}
+
+async function ipv4Of(hostname: string): Promise<string | null> {
+  // An IPv6 address, which `lookup` would hand back whatever it was asked for.
+  if (hostname.startsWith("[")) return null;
+  return lookup(hostname, { family: 4 }).then(
+    ({ address }) => address,
+    () => null,
+  );
 }
 
 function judge(fault: string | null, openNetworks: readonly string[]): Isolation {

@@ -6,6 +6,7 @@ import {
   planRemoval,
   planRules,
   ruleNames,
+  spelledNetwork,
 } from "../../../../src/runtime/adapters/docker/firewall-rules.ts";
 
 const NAMES = ruleNames("k3v9x2m1q8w7e6");
@@ -194,3 +195,18 @@ describe("removal", () => {
     expect(planRemoval(foreign, NAMES)).toBeNull();
   });
 });
+
+test.each([
+  ["192.168.7.0/24", "192.168.7.0/24"],
+  ["10.1.2.3/8", "10.0.0.0/8"],
+  ["172.31.255.255/12", "172.16.0.0/12"],
+  ["10.9.8.7", "10.9.8.7/32"],
+  ["203.0.113.255/1", "128.0.0.0/1"],
+  ["0.0.0.0/0", null],
+  ["10.0.0.0/33", null],
+  ["10.0.0.0/8/8", null],
+  ["10.0.0.0/8 -j ACCEPT\n-A INPUT", null],
+  ["fd00::/8", null],
+  ["nas.example", null],
+  ["", null],
+])("an opened network: %j", (text, spelled) => expect(spelledNetwork(text)).toBe(spelled));
