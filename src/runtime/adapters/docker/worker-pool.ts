@@ -5,7 +5,7 @@ import type { BuiltImage, BuiltRelease, WorkerId } from "../../core/model.ts";
 import { createLoop } from "../../loop.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { LogStore } from "../../ports/log-store.ts";
-import type { PoolWorker, StartPhase, WorkerPool, WorkerStart } from "../../ports/worker-pool.ts";
+import type { PoolWorker, StartStep, WorkerPool, WorkerStart } from "../../ports/worker-pool.ts";
 import { containerName, containerSpec } from "./container-spec.ts";
 import { createContainers } from "./containers.ts";
 import { createDiskWatch } from "./disk-watch.ts";
@@ -132,7 +132,7 @@ export function createDockerPool(deps: DockerPoolDeps): DockerPool {
 
   async function start(
     worker: WorkerStart,
-    onPhase: (phase: StartPhase) => void,
+    onPhase: (phase: StartStep) => void,
     signal: AbortSignal,
   ): Promise<{ readonly handle: string }> {
     const { workerId } = worker;
@@ -252,6 +252,7 @@ export function createDockerPool(deps: DockerPoolDeps): DockerPool {
 
   return {
     kind: "docker",
+    sleeps: ["frozen", "stopped"],
     isolation: () => network.isolation(),
     away: () => engine.away(),
     address: () => network.address(),
