@@ -3,10 +3,10 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { RpxError } from "../../../contract/error.ts";
 import type { BuiltProcess, ReleaseSource, ReleaseSpec } from "../../core/model.ts";
+import { isEmpty, parseRequirements } from "../../core/requirements.ts";
 import type { BuildRequest, OnStep } from "../../ports/worker-pool.ts";
 import { inheritedEnvironment } from "./inherited-env.ts";
 import { findInterpreter, type Interpreter, missingRequirements } from "./interpreter.ts";
-import { isEmpty, parseRequirements } from "./requirements.ts";
 import { createVirtualEnvs, type VirtualEnv } from "./virtual-env.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;

@@ -4,9 +4,9 @@ import path from "node:path";
 import { execa } from "execa";
 import { RpxError } from "../../../contract/error.ts";
 import { sanitizeLine } from "../../../text/sanitize.ts";
+import { includedFiles, parseRequirements, type Requirements } from "../../core/requirements.ts";
 import { pipEnvironment } from "./inherited-env.ts";
 import type { Interpreter } from "./interpreter.ts";
-import { includedFiles, parseRequirements, type Requirements } from "./requirements.ts";
 
 /** A virtual environment that holds a requirements.txt. */
 export type VirtualEnv = {

@@ -3,7 +3,7 @@ import {
   includedFiles,
   isEmpty,
   parseRequirements,
-} from "../../../../src/runtime/adapters/process/requirements.ts";
+} from "../../../../src/runtime/core/requirements.ts";
 
 test("comments and blank lines are nothing to install", () => {
   expect(isEmpty(parseRequirements("\uFEFF# nothing\n\n   # here\r\n"))).toBe(true);
