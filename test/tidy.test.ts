@@ -140,6 +140,7 @@ const EXTRA_EDGES: readonly (readonly [RegExp, string])[] = [
   // What of a folder is sent to an engine is what of it is sent to the daemon.
   [/^src\/runtime\/adapters\/docker\//, "src/folder/ignore-file.ts"],
   [/^src\/runtime\/adapters\/docker\//, "src/folder/list.ts"],
+  [/^src\/runtime\/adapters\/docker\//, "src/folder/tar-options.ts"],
   [/^src\/runtime\/adapters\/process\//, "src/supervisor/messages.ts"],
   // The process host without a supervisor, for tests and simulations.
   [/^src\/runtime\/adapters\/process\/in-process-host\.ts$/, "src/supervisor/workers.ts"],

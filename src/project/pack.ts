@@ -8,6 +8,7 @@ import { pipeline } from "node:stream/promises";
 import { Pack } from "tar";
 import { readIgnoreFile } from "../folder/ignore-file.ts";
 import { listFolder } from "../folder/list.ts";
+import { tarOptions } from "../folder/tar-options.ts";
 
 /** A folder as a tar in a private file, which is gone after `dispose`. */
 export type PackedFolder = {
@@ -47,13 +48,7 @@ async function writeTar(job: {
   paths: readonly string[];
   file: string;
 }): Promise<{ digest: string; bytes: number }> {
-  const pack = new Pack({
-    cwd: job.root,
-    portable: true,
-    noDirRecurse: true,
-    mtime: new Date(0),
-    linkCache: noCache(),
-  });
+  const pack = new Pack({ cwd: job.root, ...tarOptions() });
   const hash = createHash("sha256");
   let bytes = 0;
   const count = new Transform({
@@ -68,11 +63,4 @@ async function writeTar(job: {
   pack.end();
   await written;
   return { digest: hash.digest("hex"), bytes };
-}
-
-/** Two names of one file are two files in the tar: whether they share an inode is no content. */
-function noCache(): Map<`${number}:${number}`, string> {
-  const cache = new Map<`${number}:${number}`, string>();
-  cache.set = () => cache;
-  return cache;
 }
