@@ -138,6 +138,7 @@ const AREAS: readonly AreaRule[] = [
 /** Single edges beside the table. */
 const EXTRA_EDGES: readonly (readonly [RegExp, string])[] = [
   // What of a folder is sent to an engine is what of it is sent to the daemon.
+  [/^src\/runtime\/adapters\/(docker|process)\//, "src/folder/handler.ts"],
   [/^src\/runtime\/adapters\/docker\//, "src/folder/ignore-file.ts"],
   [/^src\/runtime\/adapters\/docker\//, "src/folder/list.ts"],
   [/^src\/runtime\/adapters\/docker\//, "src/folder/tar-options.ts"],
