@@ -146,6 +146,8 @@ const EXTRA_EDGES: readonly (readonly [RegExp, string])[] = [
   // The process host without a supervisor, for tests and simulations.
   [/^src\/runtime\/adapters\/process\/in-process-host\.ts$/, "src/supervisor/workers.ts"],
   [/^src\/runtime\/adapters\/(sqlite|postgres)\//, `${ADAPTERS}sql-migrate.ts`],
+  // What it knows of its containers is looked at again and again, like everything.
+  [/^src\/runtime\/adapters\/docker\//, LOOP],
 ];
 
 /** Packages and built-ins that only some files may import. */
@@ -161,6 +163,12 @@ const OUTSIDE: readonly {
     where: /^src\//,
     only: /^src\/runtime\/api\/server\.ts$/,
     says: "only api/server.ts knows the HTTP framework",
+  },
+  {
+    what: /^(dockerode|docker-modem)/,
+    where: /^src\//,
+    only: /^src\/runtime\/adapters\/docker\//,
+    says: "only adapters/docker talks to the engine, whose socket is as good as root",
   },
   { what: /^(?!node:)/, where: /^src\/supervisor\//, says: "the supervisor imports Node's built-ins only" },
   {
@@ -457,6 +465,7 @@ describe("each rule finds what it is for", () => {
     ["src/runtime/api/a.ts", 'import fastify from "fastify";', "only api/server.ts"],
     ["src/runtime/daemon.ts", 'import cors from "@fastify/cors";', "only api/server.ts"],
     ["src/runtime/loop.ts", 'import { setTimeout as wait } from "node:timers/promises";', "clock port"],
+    ["src/runtime/service/a.ts", 'import Docker from "dockerode";', "as good as root"],
     ["src/elsewhere/a.ts", 'import "../text/size.ts";', "has no rule yet"],
   ])("forbiddenImports: %s with %s", (path, source, message) => {
     expect(check(forbiddenImports, path, source)).toEqual([expect.stringContaining(message)]);
