@@ -1,12 +1,11 @@
 import { createHash } from "node:crypto";
-import type Docker from "dockerode";
 import { RpxError } from "../../../contract/error.ts";
 import { canonicalRegistry, parseImageReference } from "../../core/image-reference.ts";
 import type { RegistryLogin } from "../../ports/images.ts";
 import type { OnStep } from "../../ports/worker-pool.ts";
 import { type BuildPlan, type PlanRequest, planBuild } from "./build-plan.ts";
-import { withinMs } from "./engine-answers.ts";
-import { checkPlatform, enginePlatform, findImage, type ImageFacts } from "./image-facts.ts";
+import type { Engine } from "./engine.ts";
+import { checkPlatform, findImage, type ImageFacts } from "./image-facts.ts";
 import { type PullDeps, pullImage } from "./image-pull.ts";
 import { CONTENT_LABEL, type Labels } from "./labels.ts";
 import { runBuild } from "./run-build.ts";
@@ -39,10 +38,9 @@ export type FolderImages = {
 const FORMAT = 1;
 /** Builds that run at a time: each may use all of the machine. */
 const MAX_BUILDS = 2;
-const LIST_MS = 30_000;
 
 export function createFolderImages(deps: PullDeps): FolderImages {
-  const { docker } = deps;
+  const { engine } = deps;
   const enter = createSlots(MAX_BUILDS);
 
   async function build(request: FolderBuild): Promise<FolderImage> {
@@ -50,19 +48,19 @@ export function createFolderImages(deps: PullDeps): FolderImages {
     const plan = await planBuild(request);
     const bases = await prepareBases(deps, plan, request);
     const content = await contentOf(plan, bases, signal);
-    const before = await findBuilt(docker, { ...labels, [CONTENT_LABEL]: content });
+    const before = await findBuilt(engine, { ...labels, [CONTENT_LABEL]: content });
     if (before !== null) {
       onStep("unchanged since it was built: nothing to build");
-      await addTag(docker, before, tag);
+      await addTag(engine, before, tag);
       return { facts: before, plan, isUnchanged: true };
     }
     const leave = await enter(() => onStep("waiting for another build"), signal);
     try {
       const all = { ...labels, ...notes, [CONTENT_LABEL]: content };
-      const id = await runBuild(docker, { ...plan, tag, labels: all, onStep, signal });
-      const facts = await findImage(docker, id);
+      const id = await runBuild(engine, { ...plan, tag, labels: all, onStep, signal });
+      const facts = await findImage(engine, id);
       if (facts === null) throw new RpxError("unavailable", "the image that was built is gone again");
-      checkPlatform(tag, [facts.platform], await enginePlatform(docker));
+      checkPlatform(tag, [facts.platform], engine.facts());
       return { facts, plan, isUnchanged: false };
     } finally {
       leave();
@@ -87,11 +85,11 @@ async function prepareBases(deps: PullDeps, plan: BuildPlan, build: FolderBuild)
     const version = reference.digest ?? reference.tag ?? "latest";
     const name = `${reference.name}${reference.digest === null ? ":" : "@"}${version}`;
     const isOfLogin = build.login !== null && canonicalRegistry(build.login.server) === reference.registry;
-    let facts = await findImage(deps.docker, name);
+    let facts = await findImage(deps.engine, name);
     if (facts === null && (plan.language !== null || isOfLogin)) {
       const { onStep, signal } = build;
       await pullImage(deps, { reference, version, login: isOfLogin ? build.login : null, onStep, signal });
-      facts = await findImage(deps.docker, name);
+      facts = await findImage(deps.engine, name);
     }
     if (facts !== null) ids.push(facts.id);
   }
@@ -103,16 +101,19 @@ async function contentOf(plan: BuildPlan, bases: readonly string[], signal: Abor
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }
 
-async function findBuilt(docker: Docker, labels: Labels): Promise<ImageFacts | null> {
+async function findBuilt(engine: Engine, labels: Labels): Promise<ImageFacts | null> {
   const label = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
-  const [found] = await withinMs(docker.listImages({ filters: { label } }), LIST_MS, "list its images");
-  return found === undefined ? null : findImage(docker, found.Id);
+  const list = engine.ask((options) => engine.docker.listImages({ ...options, filters: { label } }), {
+    repeat: true,
+  });
+  const [found] = await list;
+  return found === undefined ? null : findImage(engine, found.Id);
 }
 
-async function addTag(docker: Docker, { id }: ImageFacts, tag: string): Promise<void> {
+async function addTag(engine: Engine, { id }: ImageFacts, tag: string): Promise<void> {
   const at = tag.lastIndexOf(":");
-  const options = { repo: tag.slice(0, at), tag: tag.slice(at + 1) };
-  await withinMs(docker.getImage(id).tag(options), LIST_MS, "tag an image");
+  const name = { repo: tag.slice(0, at), tag: tag.slice(at + 1) };
+  await engine.ask((options) => engine.docker.getImage(id).tag({ ...options, ...name }), { repeat: true });
 }
 
 /** Lets so many in at a time, the others in their order. `onWait` is called when there is no place at once. */

@@ -1,10 +1,9 @@
 import path from "node:path";
-import type Docker from "dockerode";
 import { RpxError } from "../../../contract/error.ts";
 import type { BuiltImage, BuiltMount, ReleaseSpec } from "../../core/model.ts";
 import type { RegistryLogin } from "../../ports/images.ts";
 import type { BuildRequest, OnStep, ReleaseBuilder } from "../../ports/worker-pool.ts";
-import { unlessAway } from "./engine-answers.ts";
+import type { Engine } from "./engine.ts";
 import { createFolderImages, type FolderImage, type FolderImages } from "./folder-image.ts";
 import type { ImageFacts } from "./image-facts.ts";
 import { DAEMON_LABEL, ENDPOINT_LABEL, RELEASE_LABEL } from "./labels.ts";
@@ -12,7 +11,7 @@ import { pinImage } from "./pin-image.ts";
 import { standIn } from "./stand-in.ts";
 
 export type ImageBuilderDeps = {
-  readonly docker: Docker;
+  readonly engine: Engine;
   /** The data directory's id: the label of everything that is ours. */
   readonly daemonId: string;
   /** The folder with `python/` and `node/`, absolute. */
@@ -56,7 +55,7 @@ export function createImageBuilder(deps: ImageBuilderDeps): ReleaseBuilder {
       } catch (error) {
         if (signal.aborted && !(error instanceof RpxError))
           throw new RpxError("interrupted", "the build was given up", { cause: error });
-        throw unlessAway(error);
+        throw error;
       }
     },
   };

@@ -1,6 +1,7 @@
 import type Docker from "dockerode";
 import { RpxError } from "../../../contract/error.ts";
-import { statusOf, withinMs } from "./engine-answers.ts";
+import type { Engine } from "./engine.ts";
+import { refusalOf } from "./engine-errors.ts";
 
 /** What of an image counts for starting workers from it. */
 export type ImageFacts = {
@@ -19,16 +20,13 @@ export type ImageFacts = {
 
 export type Platform = { readonly os: string; readonly architecture: string };
 
-/** Looking at an image or at the engine's version reads one file of the engine's. */
-const LOOK_MS = 30_000;
-
 /** Null when the engine has no such image. `reference` is a name, a name with digest, or an id. */
-export async function findImage(docker: Docker, reference: string): Promise<ImageFacts | null> {
+export async function findImage(engine: Engine, reference: string): Promise<ImageFacts | null> {
   try {
-    const found = await withinMs(docker.getImage(reference).inspect(), LOOK_MS, "say what the image is");
-    return factsOf(found);
+    const image = engine.docker.getImage(reference);
+    return factsOf(await engine.ask(() => image.inspect(), { repeat: true }));
   } catch (error) {
-    if (statusOf(error) === 404) return null;
+    if (refusalOf(error) === 404) return null;
     throw error;
   }
 }
@@ -52,14 +50,13 @@ function splitVariable(text: string): [string, string] {
   return at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
 }
 
-/** What programs the engine's machine runs. */
-export async function enginePlatform(docker: Docker): Promise<Platform> {
-  const { Os, Arch } = await withinMs(docker.version(), LOOK_MS, "say its version");
-  return { os: Os, architecture: Arch };
-}
-
-/** Throws `bad_request` when none of the platforms that an image is there for is the engine's. */
-export function checkPlatform(reference: string, offered: readonly Platform[], engine: Platform): void {
+/** Throws `bad_request` when none of the platforms that an image is there for is the engine's. Unknown ones are let pass. */
+export function checkPlatform(
+  reference: string,
+  offered: readonly Platform[],
+  engine: Platform | null,
+): void {
+  if (engine === null) return;
   const runs = offered.some(
     ({ os, architecture }) => os === engine.os && architecture === engine.architecture,
   );

@@ -4,11 +4,13 @@ import { formatSize } from "../../../text/size.ts";
 import { canonicalRegistry, DEFAULT_REGISTRY, type ImageReference } from "../../core/image-reference.ts";
 import type { RegistryLogin } from "../../ports/images.ts";
 import type { OnStep } from "../../ports/worker-pool.ts";
-import { readMessages, reasonOf, statusOf, unlessAway } from "./engine-answers.ts";
+import type { Engine } from "./engine.ts";
+import { EngineRefusal, refusalOf } from "./engine-errors.ts";
+import { streamMessages } from "./engine-messages.ts";
 import { createTransfer, type TransferMessage } from "./transfer.ts";
 
 export type PullDeps = {
-  readonly docker: Docker;
+  readonly engine: Engine;
   /** Free bytes where the engine keeps images; null where that cannot be seen from here. */
   readonly freeBytes: () => Promise<number | null>;
 };
@@ -43,7 +45,7 @@ export async function pullImage(deps: PullDeps, pull: Pull): Promise<void> {
   const transfer = createTransfer(shown, pull.onStep);
   pull.onStep(shown);
   try {
-    for await (const message of readMessages(await open(deps.docker, pull, signal))) {
+    for await (const message of streamMessages(deps.engine, () => open(deps.engine, pull, signal))) {
       transfer.take(message as TransferMessage);
       const failure = transfer.error();
       if (failure !== null) throw refused(pull, failure, null);
@@ -54,17 +56,16 @@ export async function pullImage(deps: PullDeps, pull: Pull): Promise<void> {
   } catch (error) {
     pull.signal.throwIfAborted();
     if (limit.aborted) throw refused(pull, `it took longer than ${MAX_PULL_MS / 3_600_000} hours`, error);
-    if (statusOf(error) !== null) throw refused(pull, reasonOf(error), error);
-    throw unlessAway(error);
+    throw error instanceof EngineRefusal ? refused(pull, error.message, error) : error;
   } finally {
     stopped.abort();
   }
 }
 
-function open(docker: Docker, pull: Pull, signal: AbortSignal): Promise<NodeJS.ReadableStream> {
+function open(engine: Engine, pull: Pull, signal: AbortSignal): Promise<NodeJS.ReadableStream> {
   const { reference, version, login } = pull;
   const auth = login === null ? undefined : loginFor(reference, login);
-  return docker.createImage(auth, { fromImage: reference.name, tag: version, abortSignal: signal });
+  return engine.docker.createImage(auth, { fromImage: reference.name, tag: version, abortSignal: signal });
 }
 
 /** A login as the engine takes it. Throws `bad_request` when it is for another registry: a password goes to its own alone. */
@@ -93,7 +94,7 @@ function noRoom({ reference }: Pull, needed: number, free: number): RpxError {
 }
 
 function refused({ reference, version, login }: Pull, why: string, cause: unknown): RpxError {
-  const isMissing = statusOf(cause) === 404;
+  const isMissing = refusalOf(cause) === 404;
   return new RpxError(isMissing ? "not_found" : "unavailable", `cannot pull ${reference.name} (${version})`, {
     why,
     hint:

@@ -1,10 +1,10 @@
-import type Docker from "dockerode";
 import { RpxError } from "../../../contract/error.ts";
 import { type ImageReference, isImageId, parseImageReference } from "../../core/image-reference.ts";
 import type { RegistryLogin } from "../../ports/images.ts";
 import type { OnStep } from "../../ports/worker-pool.ts";
-import { reasonOf, withinMs } from "./engine-answers.ts";
-import { checkPlatform, enginePlatform, findImage, type ImageFacts, type Platform } from "./image-facts.ts";
+import type { Engine } from "./engine.ts";
+import { safeText } from "./engine-errors.ts";
+import { checkPlatform, findImage, type ImageFacts, type Platform } from "./image-facts.ts";
 import { loginFor, type PullDeps, pullImage } from "./image-pull.ts";
 
 export type Pin = {
@@ -34,11 +34,10 @@ const ASK_MS = 20_000;
  * name may be in one. Rejects with `bad_request` for another platform, before anything is pulled where the registry says so.
  */
 export async function pinImage(deps: PullDeps, pin: Pin): Promise<PinnedImage> {
-  const engine = await enginePlatform(deps.docker);
   const pinned = isImageId(pin.reference)
-    ? await pinById(deps.docker, pin.reference)
-    : await pinByName(deps, pin, parsed(pin.reference), engine);
-  checkPlatform(pin.reference, [pinned.facts.platform], engine);
+    ? await pinById(deps.engine, pin.reference)
+    : await pinByName(deps, pin, parsed(pin.reference));
+  checkPlatform(pin.reference, [pinned.facts.platform], deps.engine.facts());
   return pinned;
 }
 
@@ -50,44 +49,41 @@ function parsed(text: string): ImageReference {
   });
 }
 
-async function pinById(docker: Docker, id: string): Promise<PinnedImage> {
-  const facts = await findImage(docker, id);
+async function pinById(engine: Engine, id: string): Promise<PinnedImage> {
+  const facts = await findImage(engine, id);
   if (facts !== null) return { image: facts.id, facts, warnings: [] };
   throw new RpxError("not_found", `the engine has no image ${id}`, { hint: "rpx image list --all" });
 }
 
-async function pinByName(
-  deps: PullDeps,
-  pin: Pin,
-  reference: ImageReference,
-  engine: Platform,
-): Promise<PinnedImage> {
+async function pinByName(deps: PullDeps, pin: Pin, reference: ImageReference): Promise<PinnedImage> {
   const name = reference.digest === null ? `${reference.name}:${reference.tag}` : digestName(reference);
-  const local = await findImage(deps.docker, name);
+  const local = await findImage(deps.engine, name);
   if (local !== null && reference.digest !== null) return { image: name, facts: local, warnings: [] };
   if (local !== null && digestOf(local, reference) === null)
     return { image: local.id, facts: local, warnings: [] };
   pin.onStep(`asking ${reference.registry} for ${reference.name}`);
-  const offer = await ask(deps.docker, pin, reference);
+  const offer = await ask(deps.engine, pin, reference);
   if ("failure" in offer) return local === null ? pull(deps, pin, reference) : stale(reference, local, offer);
-  checkPlatform(pin.reference, offer.platforms, engine);
+  checkPlatform(pin.reference, offer.platforms, deps.engine.facts());
   const known = local !== null && digestOf(local, reference) === offer.digest;
   return known ? pinned(reference, local) : pull(deps, pin, reference);
 }
 
 /** What the registry says now, or why it does not. An image that is here is no reason to wait for a registry that is away. */
 async function ask(
-  docker: Docker,
-  { login }: Pin,
+  engine: Engine,
+  { login, signal }: Pin,
   reference: ImageReference,
 ): Promise<Offer | { readonly failure: string }> {
   const version = reference.digest === null ? `:${reference.tag}` : `@${reference.digest}`;
-  const image = docker.getImage(`${reference.name}${version}`);
+  const image = engine.docker.getImage(`${reference.name}${version}`);
   const options = login === null ? {} : { authconfig: loginFor(reference, login) };
   try {
-    return readOffer(await withinMs(image.distribution(options), ASK_MS, "hear from the registry"));
+    const asked = { limitMs: ASK_MS, signal };
+    return readOffer(await engine.ask((call) => image.distribution({ ...call, ...options }), asked));
   } catch (error) {
-    return { failure: error instanceof RpxError && error.why !== undefined ? error.why : reasonOf(error) };
+    signal.throwIfAborted();
+    return { failure: safeText(error instanceof Error ? error.message : String(error)) };
   }
 }
 
@@ -108,7 +104,7 @@ async function pull(deps: PullDeps, pin: Pin, reference: ImageReference): Promis
   const version = reference.digest ?? reference.tag ?? "latest";
   await pullImage(deps, { reference, version, login: pin.login, onStep: pin.onStep, signal: pin.signal });
   const name = reference.digest === null ? `${reference.name}:${reference.tag}` : digestName(reference);
-  const facts = await findImage(deps.docker, name);
+  const facts = await findImage(deps.engine, name);
   if (facts !== null) return pinned(reference, facts);
   throw new RpxError("unavailable", `the image ${name} is gone again`, { why: "somebody removed it" });
 }

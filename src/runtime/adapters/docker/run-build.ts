@@ -4,7 +4,9 @@ import { RpxError } from "../../../contract/error.ts";
 import type { OnStep } from "../../ports/worker-pool.ts";
 import type { BuildContext } from "./build-context.ts";
 import { type BuildOutput, createBuildOutput } from "./build-output.ts";
-import { readMessages, reasonOf, statusOf, unlessAway } from "./engine-answers.ts";
+import type { Engine } from "./engine.ts";
+import { EngineRefusal } from "./engine-errors.ts";
+import { streamMessages } from "./engine-messages.ts";
 
 export type BuildRun = {
   readonly context: BuildContext;
@@ -27,16 +29,16 @@ const MAX_BUILD_MS = 2 * 3_600_000;
  * front end that it cannot load) the classic builder gets the same context. Rejects with `bad_request` and the build's last lines, with
  * `unavailable` when no engine answers.
  */
-export async function runBuild(docker: Docker, run: BuildRun): Promise<string> {
+export async function runBuild(engine: Engine, run: BuildRun): Promise<string> {
   const limit = AbortSignal.timeout(MAX_BUILD_MS);
   const bounded = { ...run, signal: AbortSignal.any([run.signal, limit]) };
   try {
-    const first = await attempt(docker, bounded, "2");
+    const first = await attempt(engine, bounded, "2");
     if (first.output.hasBegun() || isDone(first)) return resultOf([first]);
-    const second = await attempt(docker, bounded, "1");
+    const second = await attempt(engine, bounded, "1");
     return resultOf(second.output.hasBegun() || isDone(second) ? [second] : [first, second]);
   } catch (error) {
-    if (!limit.aborted) throw unlessAway(error);
+    if (!limit.aborted) throw error;
     throw new RpxError("timed_out", "the build was given up", {
       why: `it took longer than ${MAX_BUILD_MS / 60_000} minutes`,
       cause: error,
@@ -64,28 +66,29 @@ function resultOf(attempts: readonly Attempt[]): string {
   });
 }
 
-async function attempt(docker: Docker, run: BuildRun, version: "1" | "2"): Promise<Attempt> {
+async function attempt(engine: Engine, run: BuildRun, version: "1" | "2"): Promise<Attempt> {
   const output = createBuildOutput(run.onStep);
-  const session = holdSession(docker);
+  const session = holdSession(engine.docker);
   const tar = run.context.open();
   try {
-    const answer = await session.docker.buildImage(tar, {
-      version,
-      dockerfile: run.dockerfile,
-      t: run.tag,
-      labels: run.labels,
-      // Neither builder leaves containers behind, nor does one that is stopped.
-      rm: true,
-      forcerm: true,
-      abortSignal: run.signal,
-    });
-    for await (const message of readMessages(answer)) output.take(message);
+    const call = () =>
+      session.docker.buildImage(tar, {
+        version,
+        dockerfile: run.dockerfile,
+        t: run.tag,
+        labels: run.labels,
+        // The classic builder leaves no containers behind, also where a step fails.
+        rm: true,
+        forcerm: true,
+        abortSignal: run.signal,
+      });
+    for await (const message of streamMessages(engine, call)) output.take(message);
     run.signal.throwIfAborted();
     return { output, refused: null };
   } catch (error) {
     run.signal.throwIfAborted();
-    if (statusOf(error) === null) throw error;
-    return { output, refused: reasonOf(error) };
+    if (!(error instanceof EngineRefusal)) throw error;
+    return { output, refused: error.message };
   } finally {
     tar.destroy();
     session.end();
