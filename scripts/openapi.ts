@@ -38,6 +38,12 @@ import {
   policySchema,
   WAIT_RANGE_MS,
 } from "../src/contract/schemas/job.ts";
+import {
+  secretSchema,
+  setSecretSchema,
+  storedSecretSchema,
+  unsetSecretSchema,
+} from "../src/contract/schemas/secret.ts";
 import { logLineSchema, workerSchema } from "../src/contract/schemas/worker.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -65,6 +71,10 @@ const SCHEMAS = {
   Key: keySchema,
   CreateKey: createKeySchema,
   CreatedKey: createdKeySchema,
+  Secret: secretSchema,
+  SetSecret: setSecretSchema,
+  StoredSecret: storedSecretSchema,
+  UnsetSecret: unsetSecretSchema,
   RunRequest: z
     .looseObject({
       input: z.unknown().describe("what the handler gets as input"),
@@ -182,6 +192,15 @@ const API: Record<ApiRouteName, Description> = {
   listKeys: { reply: { list: "Key" } },
   createKey: { body: "CreateKey", reply: "CreatedKey" },
   revokeKey: { reply: "Key" },
+  listSecrets: { reply: { list: "Secret" } },
+  setSecret: { body: "SetSecret", reply: "StoredSecret" },
+  unsetSecret: {
+    reply: "UnsetSecret",
+    query: [
+      { name: "force", text: "1: also one that an endpoint uses" },
+      { name: "owner", text: "whose it is; only an admin may name another than the key's own" },
+    ],
+  },
   events: {
     reply: { type: "text/event-stream", of: "Event", text: "Events; each data is one" },
     query: [{ name: "after", text: "the number to go on from", schema: { type: "integer", minimum: 0 } }],

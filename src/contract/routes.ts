@@ -227,6 +227,26 @@ export const API_ROUTES = {
     access: "admin",
     summary: "Make a key worthless",
   },
+  listSecrets: {
+    methods: ["GET"],
+    path: "/api/secrets",
+    access: "deploy",
+    summary: "Secrets, without their values",
+  },
+  setSecret: {
+    methods: ["PUT"],
+    path: "/api/secrets/:secret",
+    access: "deploy",
+    // 64 KiB of value, each byte of which JSON may spell with six.
+    bodyLimit: 0.4 * MB,
+    summary: "Store a secret, or change it",
+  },
+  unsetSecret: {
+    methods: ["DELETE"],
+    path: "/api/secrets/:secret",
+    access: "deploy",
+    summary: "Forget a secret",
+  },
   events: {
     methods: ["GET"],
     path: "/api/events",

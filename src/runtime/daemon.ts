@@ -6,6 +6,7 @@ import type { HttpHost } from "./api/http-host.ts";
 import { createJobRoutes } from "./api/job-routes.ts";
 import { type Bundles, createManageRoutes } from "./api/manage-routes.ts";
 import { webhookBody } from "./api/present.ts";
+import { createSecretRoutes } from "./api/secret-routes.ts";
 import {
   type ClientServerOptions,
   createClientServer,
@@ -15,12 +16,13 @@ import {
 import { createWorkerRoutes } from "./api/worker-routes.ts";
 import type { DaemonConfig } from "./config.ts";
 import { createActivity } from "./core/activity.ts";
-import type { Endpoint, EndpointId, KeyId, PoolKind, WorkerId } from "./core/model.ts";
+import type { Endpoint, EndpointId, PoolKind, WorkerId } from "./core/model.ts";
 import { createStandstill } from "./core/standstill.ts";
 import type { Guard } from "./core/url-guard.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { LogStore } from "./ports/log-store.ts";
 import type { Random } from "./ports/random.ts";
+import type { SecretBox } from "./ports/secret-box.ts";
 import type { BoundAddress, SocketHost } from "./ports/socket-host.ts";
 import type { Store } from "./ports/store.ts";
 import type { WebhookNet } from "./ports/webhook-net.ts";
@@ -35,7 +37,10 @@ import { createLeaseSweep } from "./service/leases.ts";
 import { createLogs } from "./service/logs.ts";
 import { createRateLimits } from "./service/rate-limits.ts";
 import { createReconciler, type Reconciler } from "./service/reconciler.ts";
+import { createRedaction, type Redact } from "./service/redaction.ts";
 import { createRetention } from "./service/retention.ts";
+import { createRevocations } from "./service/revocations.ts";
+import { createSecrets } from "./service/secrets.ts";
 import { createStops, type Stops } from "./service/stops.ts";
 import { createWebhooks } from "./service/webhooks.ts";
 import { createWhy } from "./service/why.ts";
@@ -49,6 +54,7 @@ export type Adapters = {
   readonly pools: Pools;
   readonly builders: Builders;
   readonly logStore: LogStore;
+  readonly secretBox: SecretBox;
   readonly webhookNet: WebhookNet;
   readonly sockets: SocketHost;
   /** What serves the two listeners. Node's HTTP unless given: a simulation calls the handlers itself. */
@@ -82,6 +88,8 @@ export type Daemon = {
   bound(): { readonly client: BoundAddress; readonly worker: BoundAddress } | null;
   /** The text of the first admin key, once, when there was none; handed to `keep` before the key is valid. */
   ensureAdmin(keep?: (text: string) => void): Promise<string | null>;
+  /** A text of a worker without its secrets. What a pool says of its workers has passed it. */
+  readonly redact: Redact;
   /** SIGTERM: refuses new work, waits for running jobs, ends the workers and closes. */
   drain(): Promise<void>;
   /** SIGHUP: answers what is in flight and closes; workers stay for the successor. */
@@ -115,7 +123,10 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   const keys = createKeys({ store: store.keys, clock, random, log });
   const revocations = createRevocations(keys.onRevoke);
   const workers = createWorkers({ store, clock, events });
-  const endpoints = createEndpoints({ store, clock, random, events, builders: adapters.builders });
+  const secrets = createSecrets({ store, clock, box: adapters.secretBox, log });
+  const redact = createRedaction({ fleet: store.fleet, events, valuesOf: secrets.valuesOf });
+  const { builders } = adapters;
+  const endpoints = createEndpoints({ store, clock, random, events, builders, checkSecrets: secrets.check });
   const jobs = createJobs({ store, clock, random, events, admit });
   const deliveries = createDeliveries({
     store,
@@ -124,6 +135,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     events,
     maxStreamBytes: config.maxStreamBytes,
     retire: workers.retire,
+    redact,
     log,
   });
   const reconciler: Reconciler = createReconciler({
@@ -140,6 +152,8 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     lastTakeMs: workers.lastTakeMs,
     unfitReason: workers.unfitReason,
     releasePolls: (workerId) => releasePolls(workerId),
+    fillSecrets: secrets.fill,
+    redact,
     log,
   });
   const stops: Stops = createStops({
@@ -159,7 +173,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     clock,
     guard,
     log,
-    secrets: (endpointId) => signingSecrets(endpoints.byId(endpointId)),
+    secrets: (endpointId) => secrets.signing(endpoints.byId(endpointId)),
     present: (jobId, generation) => {
       const view = store.jobs.view(jobId);
       return view?.job.generation === generation && "end" in view.job ? webhookBody(view) : null;
@@ -278,9 +292,10 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
           status,
           urlOf,
         }),
+        ...createSecretRoutes(secrets),
         ...createEventRoutes({
           ...shared,
-          logs: createLogs({ logs, journal: store.journal, jobs: store.jobs }),
+          logs: createLogs({ logs, journal: store.journal, jobs: store.jobs, redact }),
           untilRevoked: ({ keyId }) => AbortSignal.any([revocations.signal(keyId), closing.signal]),
         }),
       },
@@ -291,7 +306,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       clock,
       authenticateWorker: (authorization, endpoint, id) =>
         workers.authenticate(parseAuthorization(authorization), endpoint, id),
-      ...createWorkerRoutes({ workers, deliveries, stops, endpoint: endpoints.byId, log }),
+      ...createWorkerRoutes({ workers, deliveries, stops, endpoint: endpoints.byId, redact, log }),
     });
     return { client, worker };
   }
@@ -359,6 +374,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     start,
     bound: () => bound,
     ensureAdmin: keys.ensureAdmin,
+    redact,
     drain: async () => {
       draining = true;
       log.info({ graceMs: config.graceMs }, "stopping: new work is refused");
@@ -373,28 +389,6 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   };
 }
 
-/** What signs an endpoint's webhooks: a secret in the form of Standard Webhooks, given in its settings. */
-function signingSecrets(endpoint: Endpoint | null): readonly string[] {
-  const secret = endpoint?.settings.webhookSecret;
-  return secret?.startsWith("whsec_") ? [secret] : [];
-}
-
 function runningOnly<J extends { state: string }>(job: J): Extract<J, { state: "IN_PROGRESS" }>[] {
   return job.state === "IN_PROGRESS" ? [job as Extract<J, { state: "IN_PROGRESS" }>] : [];
-}
-
-/** One signal per key that aborts when the key is revoked. */
-function createRevocations(onRevoke: (listener: (keyId: KeyId) => void) => () => void) {
-  const controllers = new Map<KeyId, AbortController>();
-  onRevoke((keyId) => {
-    controllers.get(keyId)?.abort();
-    controllers.delete(keyId);
-  });
-  return {
-    signal: (keyId: KeyId): AbortSignal => {
-      const controller = controllers.get(keyId) ?? new AbortController();
-      controllers.set(keyId, controller);
-      return controller.signal;
-    },
-  };
 }

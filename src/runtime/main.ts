@@ -21,6 +21,7 @@ import { BALLAST_BYTES, createBallast, freeBytes } from "./adapters/files/ballas
 import { createBundles } from "./adapters/files/bundles.ts";
 import { openDataDir } from "./adapters/files/data-dir.ts";
 import { createLogStore } from "./adapters/files/log-store.ts";
+import { createSecretBox } from "./adapters/files/secret-box.ts";
 import { createProcessBuilder } from "./adapters/process/builder.ts";
 import { connectSupervisor, type SupervisorChannel } from "./adapters/process/supervisor-channel.ts";
 import { createProcessPool } from "./adapters/process/worker-pool.ts";
@@ -107,7 +108,12 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
     pools: {
       process: createProcessPool({
         host: processHost,
-        logs: logStore,
+        logs: {
+          ...logStore,
+          // Last words end up in reasons, cut: a secret goes while it is whole.
+          lastLines: (endpointId, workerId, count) =>
+            logStore.lastLines(endpointId, workerId, count).map((line) => daemon.redact(workerId, line)),
+        },
         endpointOf: (workerId) => store.fleet.worker(workerId)?.endpointId ?? null,
       }),
     },
@@ -121,6 +127,7 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
       }),
     },
     logStore,
+    secretBox: createSecretBox({ dataDir: config.dataDir }),
     webhookNet: createWebhookNet({ ownListeners: () => ownListeners(daemon) }),
     sockets: socketHost,
     bundles,

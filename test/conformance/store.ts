@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createSimulatedRandom } from "../../src/runtime/adapters/simulated/random.ts";
 import type { JobState, JournalEvent, WorkerId } from "../../src/runtime/core/model.ts";
 import type { Applied, LeaseRef, Result, Store } from "../../src/runtime/ports/store.ts";
+import { secretStoreSuite } from "./secret-store.ts";
 import { checkCounts, checkJournal, everything } from "./store-checks.ts";
 import {
   addReady,
@@ -1424,6 +1425,8 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
       expect([store.keys.ownerMaxQueued("ann"), store.keys.ownerMaxQueued("bob")]).toEqual([7, 0]);
     });
   });
+
+  describe("secrets", () => secretStoreSuite(() => store));
 
   test("INV-7 counts, journal and followers agree after any operations", async () => {
     await fc.assert(

@@ -53,7 +53,10 @@ export type ManageRoutesOptions = {
   readonly urlOf: (endpoint: Endpoint) => string;
 };
 
-type ManageRouteName = Exclude<ApiRouteName, "healthz" | "endpointLogs" | "workerLogs" | "events">;
+type ManageRouteName = Exclude<
+  ApiRouteName,
+  "healthz" | "endpointLogs" | "workerLogs" | "events" | "listSecrets" | "setSecret" | "unsetSecret"
+>;
 
 const MAX_LIST = 1_000;
 const DEFAULT_LIST = 50;
@@ -308,7 +311,7 @@ function publicStatus(status: StatusBody): StatusBody {
   return { ...status, pid: 0, dataDir: "", disk: { databaseBytes: 0, freeBytes: 0, minFreeBytes: 0 } };
 }
 
-function json(value: unknown): Answer {
+export function json(value: unknown): Answer {
   return jsonText(JSON.stringify(value));
 }
 
@@ -317,7 +320,7 @@ function jsonText(text: string): Answer {
 }
 
 /** The body by its schema; the refusal names the first field that is wrong. */
-function parse<S extends z.ZodType>(schema: S, call: Call<unknown>): z.infer<S> {
+export function parse<S extends z.ZodType>(schema: S, call: Call<unknown>): z.infer<S> {
   let value: unknown;
   try {
     value = JSON.parse(call.text());

@@ -64,13 +64,19 @@ export type EndpointsOptions = {
   readonly random: Random;
   readonly events: Events;
   readonly builders: Builders;
+  /** Throws where variables or a webhook's secret ask for a secret that the owner does not have. */
+  readonly checkSecrets: (
+    asking: { readonly env?: ReleaseSpec["env"]; readonly webhookSecret?: string | null },
+    owner: string,
+  ) => void;
 };
 
 const ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz";
 const ID_LENGTH = 14;
 const CANCEL_BATCH = 500;
 
-export function createEndpoints({ store, clock, random, events, builders }: EndpointsOptions): Endpoints {
+export function createEndpoints(options: EndpointsOptions): Endpoints {
+  const { store, clock, random, events, builders, checkSecrets } = options;
   let byId = new Map<string, Endpoint>();
   let byName = new Map<string, Endpoint>();
   const deleting = new Set<EndpointId>();
@@ -114,6 +120,7 @@ export function createEndpoints({ store, clock, random, events, builders }: Endp
     if (byName.has(request.name)) throw taken(request.name);
     const spec = specOf(caller, request, request.config, request.pool ?? "process");
     const settings = resolveSettings(request.config);
+    checkSecrets({ env: spec.env, webhookSecret: settings.webhookSecret }, caller.owner);
     const id = (request.id ?? random.text(ID_LENGTH, ID_ALPHABET)) as EndpointId;
     const built = await builderOf(spec).build({ endpointId: id, version: 1, spec }, onLine, signal);
     const nowMs = clock.nowMs();
@@ -148,6 +155,7 @@ export function createEndpoints({ store, clock, random, events, builders }: Endp
     if (request.name !== undefined) refuseReserved(request.name);
     for (;;) {
       const endpoint = own(caller, id);
+      checkSecrets({ webhookSecret: request.config?.webhook?.secret ?? null }, endpoint.owner);
       // Refused before a long build, where it can be.
       resolveSettings(request.config ?? {}, endpoint.settings);
       const release = await nextRelease(caller, endpoint, request, onLine, signal);
@@ -174,6 +182,7 @@ export function createEndpoints({ store, clock, random, events, builders }: Endp
   ): Promise<Release | null> {
     const spec = changedSpec(caller, liveRelease(endpoint).spec, request);
     if (spec === null) return null;
+    checkSecrets({ env: spec.env }, endpoint.owner);
     const version = endpoint.liveRelease + 1;
     const built = await builderOf(spec).build({ endpointId: endpoint.id, version, spec }, onLine, signal);
     return { endpointId: endpoint.id, version, spec, built, createdAtMs: clock.nowMs() };

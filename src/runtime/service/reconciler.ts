@@ -31,6 +31,10 @@ export type ReconcilerOptions = {
   readonly unfitReason: (workerId: WorkerId) => string | null;
   /** Answers a worker's held polls at once, so that it notices that it is asked to end. */
   readonly releasePolls: (workerId: WorkerId) => void;
+  /** An owner's variables with the secrets filled in; throws an RpxError that names what is missing. */
+  readonly fillSecrets: (env: Readonly<Record<string, string>>, owner: string) => Record<string, string>;
+  /** A text of a worker, or about one, without its secrets. */
+  readonly redact: (workerId: WorkerId, text: string) => string;
   readonly log: Log;
 };
 
@@ -217,17 +221,18 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       log.warn({ endpointId, err: error }, "worker not started");
       return;
     }
-    const env = workerEnvironment({
-      baseUrl: options.workerUrl(),
-      endpointId: endpoint.id,
-      workerId,
-      workerToken: token,
-      gpus: null,
-      ...options.host,
-      volume: null,
-      startTimeoutMs: endpoint.settings.limits.startTimeoutMs,
-      endpointEnv: release.spec.env,
-    });
+    const envWith = (endpointEnv: Readonly<Record<string, string>>) =>
+      workerEnvironment({
+        baseUrl: options.workerUrl(),
+        endpointId: endpoint.id,
+        workerId,
+        workerToken: token,
+        gpus: null,
+        ...options.host,
+        volume: null,
+        startTimeoutMs: endpoint.settings.limits.startTimeoutMs,
+        endpointEnv,
+      });
     try {
       const { handle } = await poolOf(row).start(
         {
@@ -235,7 +240,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
           endpointId: endpoint.id,
           release: release.version,
           built: release.built,
-          env,
+          env: envWith(options.fillSecrets(release.spec.env, endpoint.owner)),
           limits: workerLimits(release.spec.hardware),
         },
         () => {},
@@ -248,7 +253,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       );
       log.info({ endpointId: endpoint.id, workerId, handle }, "worker started");
     } catch (error) {
-      const reason = `it could not be started: ${causeOf(error)}`;
+      const reason = options.redact(workerId, `it could not be started: ${causeOf(error)}`);
       log.warn({ endpointId: endpoint.id, workerId, reason }, "worker not started");
       recordCrash(row, reason, false);
       await store.fleet.moveWorker(workerId, { to: "gone", reason, revoke: true }, clock.nowMs());

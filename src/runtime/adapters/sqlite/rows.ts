@@ -9,6 +9,7 @@ import type {
   JournalEvent,
   Key,
   Release,
+  Secret,
   TerminalState,
   Worker,
   WorkerId,
@@ -158,5 +159,15 @@ export function keyOf(row: Row): Key & { digest: string } {
     lastUsedAtMs: row.last_used_at_ms as number | null,
     revokedAtMs: row.revoked_at_ms as number | null,
     digest: row.digest as string,
+  };
+}
+
+/** A secret's row without its value. */
+export function secretOf(row: Row): Secret {
+  return {
+    owner: row.owner as string,
+    name: row.name as string,
+    createdAtMs: row.created_at_ms as number,
+    updatedAtMs: row.updated_at_ms as number,
   };
 }

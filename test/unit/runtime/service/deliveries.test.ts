@@ -43,6 +43,7 @@ function start() {
     events: createEvents({ store, clock }),
     maxStreamBytes: 1_000,
     retire: async () => {},
+    redact: (_, text) => text,
     log: { warn: () => {} },
   });
 }

@@ -36,6 +36,8 @@ async function adopt(present: readonly PoolWorker[]) {
     lastTakeMs: () => T0,
     unfitReason: () => null,
     releasePolls: () => {},
+    fillSecrets: (env) => ({ ...env }),
+    redact: (_, text) => text,
     log: { info: () => {}, warn: () => {}, error: () => {} },
   });
   const adopting = reconciler.adopt();
