@@ -4,7 +4,7 @@ import type { StatusBody } from "../contract/schemas/daemon.ts";
 import { createEventRoutes } from "./api/event-routes.ts";
 import type { HttpHost } from "./api/http-host.ts";
 import { createJobRoutes } from "./api/job-routes.ts";
-import { type Bundles, createManageRoutes } from "./api/manage-routes.ts";
+import { createManageRoutes } from "./api/manage-routes.ts";
 import { webhookBody } from "./api/present.ts";
 import { createSecretRoutes } from "./api/secret-routes.ts";
 import {
@@ -26,7 +26,8 @@ import type { SecretBox } from "./ports/secret-box.ts";
 import type { BoundAddress, SocketHost } from "./ports/socket-host.ts";
 import type { Store } from "./ports/store.ts";
 import type { WebhookNet } from "./ports/webhook-net.ts";
-import type { Builders, Pools } from "./ports/worker-pool.ts";
+import type { Pools } from "./ports/worker-pool.ts";
+import { createReleaseParts, type ReleaseAdapters } from "./release-parts.ts";
 import { createAutoscaler } from "./service/autoscaler.ts";
 import { createDeliveries } from "./service/deliveries.ts";
 import { createEndpoints } from "./service/endpoints.ts";
@@ -47,19 +48,17 @@ import { createWhy } from "./service/why.ts";
 import { createWorkers, type WorkerPrincipal } from "./service/workers.ts";
 
 /** Everything that touches the world. main.ts, tests and the simulator each bring their own. */
-export type Adapters = {
+export type Adapters = ReleaseAdapters & {
   readonly store: Store;
   readonly clock: Clock;
   readonly random: Random;
   readonly pools: Pools;
-  readonly builders: Builders;
   readonly logStore: LogStore;
   readonly secretBox: SecretBox;
   readonly webhookNet: WebhookNet;
   readonly sockets: SocketHost;
   /** What serves the two listeners. Node's HTTP unless given: a simulation calls the handlers itself. */
   readonly servers?: Servers;
-  readonly bundles: Bundles;
   readonly disk: Disk;
   readonly host: { readonly cpuCount: number; readonly memoryGiB: number };
   readonly log: Logger;
@@ -125,7 +124,10 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   const workers = createWorkers({ store, clock, events });
   const secrets = createSecrets({ store, clock, box: adapters.secretBox, log });
   const redact = createRedaction({ fleet: store.fleet, events, valuesOf: secrets.valuesOf });
-  const { builders } = adapters;
+  const { secretBox } = adapters;
+  const { databaseBytes } = adapters.disk;
+  const parts = createReleaseParts({ store, clock, events, adapters, secretBox, databaseBytes, log });
+  const { builders } = parts;
   const endpoints = createEndpoints({ store, clock, random, events, builders, checkSecrets: secrets.check });
   const jobs = createJobs({ store, clock, random, events, admit });
   const deliveries = createDeliveries({
@@ -166,7 +168,8 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   const autoscaler = createAutoscaler({ store, clock, events, activity, log });
   const leases = createLeaseSweep({ store, clock, events, standstill, log });
   const { logStore: logs } = adapters;
-  const retention = createRetention({ store, clock, logs, databaseBytes: adapters.disk.databaseBytes, log });
+  const retention = createRetention({ store, clock, logs, databaseBytes, log });
+  const loops = [autoscaler, reconciler, leases, retention, ...parts.loops];
   const webhooks = createWebhooks({
     outbox: store.outbox,
     net: adapters.webhookNet,
@@ -228,7 +231,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
 
   const isolationOf = (kind: PoolKind) => pools[kind]?.isolation().level ?? "none";
 
-  function status(): StatusBody {
+  async function status(): Promise<StatusBody> {
     return {
       version: adapters.version,
       pid: adapters.pid,
@@ -244,6 +247,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
         databaseBytes: adapters.disk.databaseBytes(),
         freeBytes,
         minFreeBytes: config.minFreeBytes,
+        usage: [...(await parts.diskUsage())],
       },
       journalSeq: store.journal.newestSeq(),
     };
@@ -287,12 +291,13 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
           ...shared,
           reconciler,
           why,
-          bundles: adapters.bundles,
+          bundles: parts.bundles,
           isolationOf,
           status,
           urlOf,
         }),
         ...createSecretRoutes(secrets),
+        ...parts.routes,
         ...createEventRoutes({
           ...shared,
           logs: createLogs({ logs, journal: store.journal, jobs: store.jobs, redact }),
@@ -346,7 +351,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     freeBytes = await adapters.disk.freeBytes();
     room = freeBytes >= config.minFreeBytes;
     await reconciler.adopt();
-    for (const loop of [autoscaler, reconciler, leases, retention]) loop.start();
+    for (const loop of loops) loop.start();
     webhooksRun.done = webhooks.run(closing.signal);
     watchDisk().catch((error: unknown) => log.error({ err: error }, "disk watch ended"));
     return { url: clientUrl(), workerUrl: workerUrl() };
@@ -364,7 +369,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   }
 
   async function close(): Promise<void> {
-    await Promise.all([autoscaler.stop(), leases.stop(), retention.stop(), reconciler.stop()]);
+    await Promise.all(loops.map((loop) => loop.stop()));
     await finishReplies();
     await Promise.race([webhooksRun.done, clock.sleep(REPLIES_MS)]);
     await store.close();

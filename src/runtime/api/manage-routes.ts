@@ -29,6 +29,7 @@ import type { Keys, Principal } from "../service/keys.ts";
 import type { Reconciler } from "../service/reconciler.ts";
 import type { Why } from "../service/why.ts";
 import { endpointBody, eventBody, jobRecord, workerBody } from "./present.ts";
+import { type OnStep, withProgress } from "./progress.ts";
 import type { Answer } from "./reply.ts";
 import type { Call } from "./request.ts";
 import type { Handler } from "./server.ts";
@@ -48,14 +49,27 @@ export type ManageRoutesOptions = {
   readonly why: Why;
   readonly bundles: Bundles;
   readonly isolationOf: (pool: PoolKind) => WorkerBody["isolation"];
-  readonly status: () => StatusBody;
+  readonly status: () => Promise<StatusBody>;
   /** Base of the job operations of an endpoint. */
   readonly urlOf: (endpoint: Endpoint) => string;
 };
 
 type ManageRouteName = Exclude<
   ApiRouteName,
-  "healthz" | "endpointLogs" | "workerLogs" | "events" | "listSecrets" | "setSecret" | "unsetSecret"
+  | "healthz"
+  | "endpointLogs"
+  | "workerLogs"
+  | "events"
+  | "listSecrets"
+  | "setSecret"
+  | "unsetSecret"
+  | "listRegistries"
+  | "setRegistry"
+  | "removeRegistry"
+  | "listImages"
+  | "buildImage"
+  | "pullImage"
+  | "pruneImages"
 >;
 
 const MAX_LIST = 1_000;
@@ -97,42 +111,19 @@ export function createManageRoutes(
     return json(present(endpoint, owner));
   }
 
-  /** A build can take minutes: with `Accept: application/x-ndjson` its steps come line by line, the endpoint last. */
-  function building(
-    call: Call<Principal>,
-    build: (onLine: (line: string) => void) => Promise<Endpoint>,
-  ): Promise<Answer> | Answer {
-    if (!call.headers.accept?.includes("application/x-ndjson"))
-      return build(() => undefined).then((made) => json(present(made, null)));
-    return {
-      kind: "stream",
-      contentType: "application/x-ndjson",
-      write: async (sink) => {
-        const line = (value: unknown) => sink.write(`${JSON.stringify(value)}\n`);
-        try {
-          const made = await build((progress) => void line({ progress }));
-          await line({ endpoint: present(made, null) });
-        } catch (error) {
-          if (!(error instanceof RpxError)) throw error;
-          await line({ error: error.message, code: error.code, why: error.why, hint: error.hint });
-        }
-      },
-    };
+  function building(call: Call<Principal>, build: (onStep: OnStep) => Promise<Endpoint>): Promise<Answer> {
+    return withProgress(call, "endpoint", async (onStep) => present(await build(onStep), null));
   }
 
-  function createEndpoint(call: Call<Principal>): Promise<Answer> {
+  async function createEndpoint(call: Call<Principal>): Promise<Answer> {
     const request = parse(createEndpointSchema, call);
-    return Promise.resolve(
-      building(call, (onLine) => endpoints.create(call.principal, request, onLine, call.signal)),
-    );
+    return building(call, (onStep) => endpoints.create(call.principal, request, onStep, call.signal));
   }
 
-  function updateEndpoint(call: Call<Principal>): Promise<Answer> {
+  async function updateEndpoint(call: Call<Principal>): Promise<Answer> {
     const request = parse(updateEndpointSchema, call);
     const name = call.params.endpoint ?? "";
-    return Promise.resolve(
-      building(call, (onLine) => endpoints.update(call.principal, name, request, onLine, call.signal)),
-    );
+    return building(call, (onStep) => endpoints.update(call.principal, name, request, onStep, call.signal));
   }
 
   async function deleteEndpoint(call: Call<Principal>): Promise<Answer> {
@@ -285,7 +276,7 @@ export function createManageRoutes(
 
   return {
     status: async (call) =>
-      json(call.principal.scope === "admin" ? options.status() : publicStatus(options.status())),
+      json(call.principal.scope === "admin" ? await options.status() : publicStatus(await options.status())),
     listEndpoints,
     createEndpoint,
     getEndpoint,
@@ -308,7 +299,12 @@ const NO_PAYLOAD = { inputJson: "null", extrasJson: "{}", outputJson: null, erro
 
 /** Who is no admin learns nothing of the host. */
 function publicStatus(status: StatusBody): StatusBody {
-  return { ...status, pid: 0, dataDir: "", disk: { databaseBytes: 0, freeBytes: 0, minFreeBytes: 0 } };
+  return {
+    ...status,
+    pid: 0,
+    dataDir: "",
+    disk: { databaseBytes: 0, freeBytes: 0, minFreeBytes: 0, usage: [] },
+  };
 }
 
 export function json(value: unknown): Answer {

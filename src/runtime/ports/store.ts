@@ -13,6 +13,7 @@ import type {
   Key,
   KeyId,
   QueuedJob,
+  Registry,
   Release,
   RunningJob,
   Secret,
@@ -33,6 +34,7 @@ export type Store = {
   readonly outbox: OutboxStore;
   readonly keys: KeyStore;
   readonly secrets: SecretStore;
+  readonly registries: RegistryStore;
   /** Newest time in the store, in ms; 0 when empty. The clock starts from it. */
   newestTimeMs(): number;
   /** Calls back synchronously after each commit with its journal rows, in order; returns the unsubscriber. */
@@ -223,6 +225,8 @@ export type FleetStore = {
   setDesired(id: EndpointId, desired: Desired, nowMs: number): Promise<void>;
   endpoints(): readonly Endpoint[];
   release(id: EndpointId, version: number): Release | null;
+  /** The newest `perEndpoint` releases of each endpoint, whatever became of them. */
+  recentReleases(perEndpoint: number): readonly Release[];
 
   /** A worker row before its resource exists, with the digest of its token. Refused on a full disk: the wish may be over when there is room. */
   addWorker(worker: Worker, tokenDigest: string, nowMs: number): Promise<void>;
@@ -325,4 +329,17 @@ export type SecretStore = {
   replaced(owner: string, name: string): readonly string[];
   /** Deletes up to `limit` values that were set aside before any worker that is remembered was made; returns how many. */
   pruneReplaced(nowMs: number, limit: number): Promise<number>;
+};
+
+/** Logins of image registries by name. Passwords come in sealed and go out sealed (ports/secret-box.ts); no journal row has one. */
+export type RegistryStore = {
+  setRegistry(
+    registry: Pick<Registry, "name" | "server" | "username"> & { readonly sealed: string },
+    maxRegistries: number,
+    nowMs: number,
+  ): Promise<"created" | "changed" | "too_many">;
+  removeRegistry(name: string, nowMs: number): Promise<boolean>;
+  /** In order of name. */
+  registries(): readonly Registry[];
+  sealed(name: string): string | null;
 };

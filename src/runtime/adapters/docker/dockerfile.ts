@@ -42,6 +42,12 @@ const PIP = "python -m pip install --no-cache-dir --no-input --disable-pip-versi
 const HARMLESS_OPTION =
   /^(?:-i\s|--(?:index-url|extra-index-url|pre|prefer-binary|no-index|trusted-host|no-binary|only-binary)\b)/;
 
+/** What makes programs find a copy of the stand-in, beside what the base has set. */
+const SDK_VARIABLES: Readonly<Record<Language, string>> = {
+  python: `ENV PYTHONPATH=${SDK_TARGET}/python/site\${PYTHONPATH:+:$PYTHONPATH}`,
+  node: `ENV NODE_OPTIONS="\${NODE_OPTIONS:+$NODE_OPTIONS }--import file://${SDK_TARGET}/node/hook.js"`,
+};
+
 export function languageOf(handler: string): Language {
   return extname(handler) === ".py" ? "python" : "node";
 }
@@ -93,7 +99,7 @@ export function generateDockerfile(recipe: Recipe): string {
     `# Made by rpx for ${JSON.stringify(recipe.handler)}. A Dockerfile in the folder takes its place.`,
     `FROM ${recipe.base}`,
     ...installLines(recipe),
-    ...(recipe.copiesSdk ? [`COPY ${SDK_FOLDER} ${SDK_TARGET}`] : []),
+    ...(recipe.copiesSdk ? [`COPY ${SDK_FOLDER} ${SDK_TARGET}`, SDK_VARIABLES[recipe.language]] : []),
     ...(recipe.copiesCode && recipe.install?.files !== null ? [`COPY ${SOURCE_FOLDER} ./`] : []),
     `CMD ${JSON.stringify(commandOf(recipe))}`,
   ];

@@ -16,6 +16,7 @@ export type ImageFacts = {
   /** Whether it says itself what to run. */
   readonly hasProgram: boolean;
   readonly bytes: number;
+  readonly createdAtMs: number;
 };
 
 export type Platform = { readonly os: string; readonly architecture: string };
@@ -42,6 +43,7 @@ function factsOf(found: Docker.ImageInspectInfo): ImageFacts {
     workdir: config.WorkingDir ?? "",
     hasProgram: program.length > 0,
     bytes: found.Size,
+    createdAtMs: Date.parse(found.Created) || 0,
   };
 }
 

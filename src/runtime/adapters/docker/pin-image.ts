@@ -52,7 +52,7 @@ function parsed(text: string): ImageReference {
 async function pinById(engine: Engine, id: string): Promise<PinnedImage> {
   const facts = await findImage(engine, id);
   if (facts !== null) return { image: facts.id, facts, warnings: [] };
-  throw new RpxError("not_found", `the engine has no image ${id}`, { hint: "rpx image list --all" });
+  throw new RpxError("not_found", `the engine has no image ${id}`, { hint: "docker images" });
 }
 
 async function pinByName(deps: PullDeps, pin: Pin, reference: ImageReference): Promise<PinnedImage> {

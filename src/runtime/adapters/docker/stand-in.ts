@@ -8,6 +8,8 @@ export type StandIn = {
   readonly mounts: readonly BuiltMount[];
 };
 
+const SITE = `${SDK_TARGET}/python/site`;
+const HOOK = `--import file://${SDK_TARGET}/node/hook.js`;
 /** The first Node that takes `--import` in NODE_OPTIONS; older ones refuse to start with it. */
 const OLDEST_NODE_WITH_IMPORT = [19, 0] as const;
 
@@ -25,9 +27,9 @@ export function standIn(
   const takesSite = language !== "node";
   return {
     env: {
-      ...(takesSite && { PYTHONPATH: join(":", `${SDK_TARGET}/python/site`, imageEnv.get("PYTHONPATH")) }),
+      ...(takesSite && { PYTHONPATH: added(SITE, imageEnv.get("PYTHONPATH"), (own) => `${SITE}:${own}`) }),
       ...(takesHook && {
-        NODE_OPTIONS: join(" ", imageEnv.get("NODE_OPTIONS"), `--import file://${SDK_TARGET}/node/hook.js`),
+        NODE_OPTIONS: added(HOOK, imageEnv.get("NODE_OPTIONS"), (own) => `${own} ${HOOK}`),
       }),
     },
     mounts:
@@ -41,8 +43,10 @@ function mount(sdkDir: string, language: Language): BuiltMount {
   return { source: path.join(sdkDir, language), target: `${SDK_TARGET}/${language}`, readOnly: true };
 }
 
-function join(separator: string, ...parts: readonly (string | undefined)[]): string {
-  return parts.filter((part) => part !== undefined && part !== "").join(separator);
+/** Ours beside the image's own value; an image with its own copy of the stand-in has both already. */
+function added(ours: string, own: string | undefined, both: (own: string) => string): string {
+  if (own === undefined || own === "") return ours;
+  return own.includes(ours) ? own : both(own);
 }
 
 /** Images that are made from Node's official ones say its version. */

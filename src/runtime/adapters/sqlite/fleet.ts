@@ -34,6 +34,11 @@ export function createFleetStore({ db, commit, journal }: FleetOptions): FleetSt
     db.prepare(`DELETE FROM ${what} = ?`),
   );
   const releaseByVersion = db.prepare("SELECT * FROM releases WHERE endpoint_id = ? AND version = ?");
+  // By the primary key: each endpoint's newest number, then a walk down from it.
+  const newestReleases = db.prepare(
+    `SELECT * FROM releases AS each WHERE version >
+     (SELECT max(version) FROM releases WHERE endpoint_id = each.endpoint_id) - ?`,
+  );
   const insertWorker = db.prepare(
     `INSERT INTO workers (id, endpoint_id, release, pool, state, reason, created_at_ms, handle, token_digest)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -152,6 +157,7 @@ export function createFleetStore({ db, commit, journal }: FleetOptions): FleetSt
         record("scaler.decide", { endpointId: id, owner: row.owner as string }, data, nowMs);
       }),
     endpoints: () => allEndpoints.all().map((row) => endpointOf(row as Row)),
+    recentReleases: (perEndpoint) => newestReleases.all(perEndpoint).map((row) => releaseOf(row as Row)),
     release: (id, version) => {
       const row = releaseByVersion.get(id, version);
       return row ? releaseOf(row as Row) : null;

@@ -95,7 +95,12 @@ CMD ["node","src/handler.mjs"]
 
   test("a copy of the stand-in where the engine cannot see ours", () => {
     expect(generateDockerfile({ ...PYTHON, copiesSdk: true })).toContain(
-      "COPY sdk /opt/rpx/sdk\nCOPY source ./\n",
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: the Dockerfile's own
+      "COPY sdk /opt/rpx/sdk\nENV PYTHONPATH=/opt/rpx/sdk/python/site${PYTHONPATH:+:$PYTHONPATH}\nCOPY source ./\n",
+    );
+    expect(generateDockerfile({ ...NODE, copiesSdk: true })).toContain(
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: the Dockerfile's own
+      'ENV NODE_OPTIONS="${NODE_OPTIONS:+$NODE_OPTIONS }--import file:///opt/rpx/sdk/node/hook.js"\n',
     );
   });
 
