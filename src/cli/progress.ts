@@ -14,7 +14,9 @@ const BAR_CELLS = 20;
  * CI) and with `--json`. The spinner is loaded only where it turns.
  */
 export async function createProgress(options: { readonly isJson: boolean }): Promise<Progress> {
-  const turns = Boolean(process.stderr.isTTY) && !process.env.CI && !options.isJson;
+  // On a terminal that says no width, ora clears lines for ever.
+  const hasWidth = process.stderr.isTTY && process.stderr.columns > 0;
+  const turns = hasWidth && !process.env.CI && !options.isJson;
   return turns ? createSpinner() : createLines();
 }
 

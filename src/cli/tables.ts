@@ -1,6 +1,7 @@
 import type { JobRecordText } from "../client/job-text.ts";
 import type { KeyBody } from "../contract/schemas/daemon.ts";
 import type { EndpointBody } from "../contract/schemas/endpoint.ts";
+import type { SecretBody } from "../contract/schemas/secret.ts";
 import type { WorkerBody } from "../contract/schemas/worker.ts";
 import { formatDuration } from "../text/duration.ts";
 import { formatAge, formatCount, formatTable } from "../text/format.ts";
@@ -135,6 +136,27 @@ export function keyTable(keys: readonly KeyBody[]): string {
       age(key.createdAt),
       age(key.lastUsedAt),
       key.endpoints.join(" "),
+    ]),
+  );
+}
+
+/** `secret list` for people. */
+export function secretTable(secrets: readonly SecretBody[]): string {
+  if (secrets.length === 0) return "no secrets";
+  return table(
+    [
+      { title: "NAME" },
+      { title: "OWNER" },
+      { title: "AGE", align: "right" },
+      { title: "CHANGED", align: "right" },
+      { title: "ENDPOINTS" },
+    ],
+    secrets.map((secret) => [
+      secret.name,
+      secret.owner,
+      age(secret.createdAt),
+      secret.updatedAt === secret.createdAt ? "-" : age(secret.updatedAt),
+      secret.endpoints.join(" "),
     ]),
   );
 }

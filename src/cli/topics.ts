@@ -10,6 +10,7 @@ export const TOPICS = {
   job: { description: "Jobs: submit, follow, cancel" },
   key: { description: "API keys" },
   registry: { description: "Logins of image registries" },
+  secret: { description: "Secrets: values for workers that nobody is shown" },
   worker: { description: "Workers: the processes that run handlers" },
 } as const;
 

@@ -26,6 +26,7 @@ import type {
   SetRegistry,
   StoredRegistry,
 } from "../contract/schemas/registry.ts";
+import type { SecretBody, SetSecret, StoredSecret, UnsetSecret } from "../contract/schemas/secret.ts";
 import type { LogLineBody, WorkerBody } from "../contract/schemas/worker.ts";
 import { elements } from "../text/json-text.ts";
 import type { FollowOptions } from "./events.ts";
@@ -60,6 +61,9 @@ export type JobQuery = {
 };
 
 export type WorkerQuery = { readonly endpoint?: string | undefined; readonly all?: boolean | undefined };
+
+/** `force`: also a secret that is in use; `owner`: another's than the key's, for an admin. */
+export type UnsetQuery = { readonly force?: boolean | undefined; readonly owner?: string | undefined };
 
 /** Which log lines: `since` and `until` are ISO times or ms, `tail` is how many old lines come first. */
 export type LogQuery = {
@@ -238,6 +242,16 @@ export function createClient(deps: ClientDeps) {
       json<PrunedBody>(API_ROUTES.pruneImages, {
         body: JSON.stringify(request),
         silenceMs: UPLOAD_SILENCE_MS,
+      }),
+
+    listSecrets: () => json<SecretBody[]>(API_ROUTES.listSecrets),
+    /** Stores a secret, or changes it; its value is in no answer. */
+    setSecret: (secret: string, request: SetSecret) =>
+      json<StoredSecret>(API_ROUTES.setSecret, { parameters: { secret }, body: JSON.stringify(request) }),
+    unsetSecret: (secret: string, { force, owner }: UnsetQuery = {}) =>
+      json<UnsetSecret>(API_ROUTES.unsetSecret, {
+        parameters: { secret },
+        query: { force: force ? "1" : undefined, owner },
       }),
 
     /** The journal as it grows, over broken connections. */

@@ -9,6 +9,7 @@ import { talk } from "../output.ts";
 import { supervisorArguments } from "../serve/entries.ts";
 import { startFailure } from "../serve/start-failure.ts";
 import { readKeyFile } from "../settings.ts";
+import { withoutSecrets } from "./secrets.ts";
 
 /** From the start of the supervisor to the ready line. */
 const READY_LIMIT_MS = 30_000;
@@ -52,6 +53,7 @@ export async function startDevDaemon(options: DevDaemonOptions): Promise<DevDaem
     {
       detached: true,
       stdio: ["pipe", "pipe", "pipe"],
+      env: withoutSecrets(process.env),
     },
   );
   child.stdin.on("error", () => {});

@@ -3,6 +3,7 @@ import { RpxError } from "../../contract/error.ts";
 import type { EndpointBody, EndpointConfig } from "../../contract/schemas/endpoint.ts";
 import { completeConfig } from "../../project/defaults.ts";
 import type { Project } from "../../project/load.ts";
+import { provideSecrets } from "./secrets.ts";
 
 /** `isWarm`: one worker stays up, so that a change shows at once whether it starts. */
 export type DeployOptions = { readonly name: string; readonly isWarm: boolean };
@@ -22,6 +23,7 @@ export async function deployFolder(
     handler: project.handler,
     ...(project.python === null ? {} : { python: project.python }),
   };
+  await provideSecrets(client, project.config, process.env);
   const known = await client.listEndpoints();
   const others = known.filter((endpoint) => endpoint.name !== name);
   await Promise.all(others.map((endpoint) => client.deleteEndpoint(endpoint.id)));
