@@ -37,7 +37,7 @@ export type ReleasePartsOptions = {
 /** Builders, images, registries and what is deleted of them, put together: builds and deletions see each other through one gate. */
 export function createReleaseParts({ store, clock, events, adapters, ...options }: ReleasePartsOptions) {
   const { images, artifacts, diskShares } = adapters;
-  const gate = createBuildGate({ clock });
+  const gate = createBuildGate({ store, clock });
   const { recent, exclusively } = gate;
   const registries = createRegistries({ store, clock, box: options.secretBox });
   const sweep = createArtifactSweep({ store, clock, artifacts, recent, exclusively, log: options.log });

@@ -1,10 +1,13 @@
-import type { PoolKind, Release } from "../core/model.ts";
+import { isDeepStrictEqual } from "node:util";
+import type { PoolKind, Release, ReleaseSpec } from "../core/model.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Images } from "../ports/images.ts";
-import type { Builders, ReleaseBuilder } from "../ports/worker-pool.ts";
+import type { Store } from "../ports/store.ts";
+import type { Builders, BuildRequest, BuiltRelease, ReleaseBuilder } from "../ports/worker-pool.ts";
 
-/** What a build used or made, as far as it is known: enough to tell what it would miss. */
-export type BuildUse = Pick<Release, "spec" | "built">;
+/** What a build used and made. */
+export type BuildUse = { readonly spec: ReleaseSpec; readonly built: BuiltRelease };
+type Made = { readonly request: BuildRequest; readonly built: BuiltRelease; readonly untilMs: number };
 
 /**
  * Keeps builds and deletions apart: nothing is deleted while something is built, no build begins during a deletion, and what was sent
@@ -17,22 +20,24 @@ export type BuildGate = {
   watchImages(images: Images): Images;
   /** A bundle was sent, or asked for because it is going to be used. */
   touch(digest: string): void;
-  /** Bundles that were touched, and what was built, lately. */
+  /** Bundles that were touched lately, and what was built and is not stored as a release yet. */
   recent(): { readonly bundles: ReadonlySet<string>; readonly built: readonly BuildUse[] };
   /** Runs a deletion while nothing is built; false when something is. */
   exclusively(deletion: () => Promise<void>): Promise<boolean>;
 };
 
-/** From the end of a build to the commit of its release: far longer than that takes. */
+/** From the end of a build to the commit of its release: far longer than that takes. Afterwards it was given up. */
 const BUILT_MS = 10 * 60_000;
 /** From the end of a transfer to the beginning of its build, with a person in between. */
 const TOUCHED_MS = 3_600_000;
 /** More bundles than this are never touched in an hour; the oldest is forgotten. */
 const MAX_TOUCHED = 10_000;
 
-export function createBuildGate({ clock }: { readonly clock: Clock }): BuildGate {
+export type BuildGateOptions = { readonly store: Pick<Store, "fleet">; readonly clock: Clock };
+
+export function createBuildGate({ store, clock }: BuildGateOptions): BuildGate {
   const touched = new Map<string, number>();
-  let built: { readonly use: BuildUse; readonly untilMs: number }[] = [];
+  let built: Made[] = [];
   let running = 0;
   let deleting: Promise<void> = Promise.resolve();
   let isDeleting = false;
@@ -52,15 +57,21 @@ export function createBuildGate({ clock }: { readonly clock: Clock }): BuildGate
       build: (request, onStep, signal) =>
         during(async () => {
           const made = await builder.build(request, onStep, signal);
-          built.push({ use: { spec: request.spec, built: made }, untilMs: clock.nowMs() + BUILT_MS });
+          built.push({ request, built: made, untilMs: clock.nowMs() + BUILT_MS });
           return made;
         }),
     };
   }
 
+  /** From then on the store says for how long it is needed. */
+  function isStored({ request: { endpointId, version }, built: made }: Made): boolean {
+    const release: Release | null = store.fleet.release(endpointId, version);
+    return release !== null && isDeepStrictEqual(release.built, made);
+  }
+
   function forgetOld(): void {
     const nowMs = clock.nowMs();
-    built = built.filter(({ untilMs }) => untilMs > nowMs);
+    built = built.filter((made) => made.untilMs > nowMs && !isStored(made));
     for (const [digest, untilMs] of touched) if (untilMs <= nowMs) touched.delete(digest);
   }
 
@@ -78,7 +89,10 @@ export function createBuildGate({ clock }: { readonly clock: Clock }): BuildGate
     },
     recent: () => {
       forgetOld();
-      return { bundles: new Set(touched.keys()), built: built.map(({ use }) => use) };
+      return {
+        bundles: new Set(touched.keys()),
+        built: built.map(({ request, built: made }) => ({ spec: request.spec, built: made })),
+      };
     },
     exclusively: async (deletion) => {
       if (running > 0 || isDeleting) return false;
