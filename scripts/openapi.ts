@@ -53,6 +53,7 @@ import {
   setRegistrySchema,
   storedRegistrySchema,
 } from "../src/contract/schemas/registry.ts";
+import { releaseSchema, rollbackSchema, warmSchema } from "../src/contract/schemas/release.ts";
 import {
   secretSchema,
   setSecretSchema,
@@ -76,6 +77,9 @@ const SCHEMAS = {
   Endpoint: endpointSchema,
   CreateEndpoint: createEndpointSchema,
   UpdateEndpoint: updateEndpointSchema,
+  Release: releaseSchema,
+  Rollback: rollbackSchema,
+  Warm: warmSchema,
   Job: jobBodySchema,
   JobRecord: jobRecordSchema,
   JobDetail: jobDetailSchema,
@@ -187,6 +191,12 @@ const API: Record<ApiRouteName, Description> = {
   getEndpoint: { reply: "Endpoint" },
   updateEndpoint: { body: "UpdateEndpoint", reply: "Endpoint" },
   deleteEndpoint: { reply: "Deleted" },
+  listReleases: { reply: { list: "Release" } },
+  getRelease: { reply: "Release" },
+  rollbackEndpoint: { body: "Rollback", reply: "Endpoint" },
+  pauseEndpoint: { reply: "Endpoint" },
+  resumeEndpoint: { reply: "Endpoint" },
+  warmEndpoint: { body: "Warm", reply: "Endpoint" },
   endpointLogs: { reply: LOG_LINES, query: [...LOG_QUERY, { name: "worker", text: "lines of one worker" }] },
   putBundle: {
     body: { type: "application/x-tar", text: "The folder; the path names its SHA-256 in hex" },
@@ -215,6 +225,7 @@ const API: Record<ApiRouteName, Description> = {
   getWorker: { reply: "Worker" },
   workerLogs: { reply: LOG_LINES, query: LOG_QUERY },
   stopWorker: { reply: "Worker" },
+  drainWorker: { reply: "Worker" },
   listKeys: { reply: { list: "Key" } },
   createKey: { body: "CreateKey", reply: "CreatedKey" },
   revokeKey: { reply: "Key" },
@@ -317,8 +328,14 @@ function openApiDocument(): JsonObject {
 
 /** As "input": what a reader may count on. The other view would promise that no member is ever added. */
 function jsonSchema(schema: z.ZodType): JsonObject {
-  const { $schema: _draft, ...rest } = z.toJSONSchema(schema, { io: "input" });
-  return rest as JsonObject;
+  const { $schema: _draft, $defs: _anyJson, ...rest } = z.toJSONSchema(schema, { io: "input" });
+  return JSON.parse(JSON.stringify(rest), (_key, value) => (isAnyJson(value) ? {} : value));
+}
+
+/** What zod says of z.json(), the one schema of ours that refers to itself: any value will do. */
+function isAnyJson(value: unknown): boolean {
+  const reference = (value as { readonly $ref?: unknown } | null)?.$ref;
+  return typeof reference === "string" && reference.startsWith("#/$defs/");
 }
 
 function addRoutes<Name extends string>(

@@ -15,8 +15,6 @@ const MAX_LINES = 400;
 const LONG_FILES: Readonly<Record<string, number>> = {
   // Every transition of a job beside its SQL: half of it is statements and their comments.
   "src/runtime/adapters/sqlite/jobs.ts": 600,
-  // To be taken apart with the states of containers.
-  "src/runtime/service/reconciler.ts": 430,
 };
 
 /** Sources by path from the root, with forward slashes. */
@@ -107,6 +105,11 @@ const AREAS: readonly AreaRule[] = [
     says: "a service imports core, ports, contract, text, service/events.ts and loop.ts; what it needs of another service is passed to it",
   },
   {
+    area: `${SERVICE}fleet/`,
+    may: [...BASE, CORE, PORTS, `${SERVICE}events.ts`, LOOP],
+    says: "the fleet's parts import each other, core, ports, contract, text, service/events.ts and loop.ts",
+  },
+  {
     area: `${RUNTIME}/api/`,
     may: [...BASE, SERVICE, CORE],
     mayTypes: [PORTS],
@@ -140,6 +143,8 @@ const EXTRA_EDGES: readonly (readonly [RegExp, string])[] = [
   [/^src\/runtime\/adapters\/process\//, "src/supervisor/messages.ts"],
   // The process host without a supervisor, for tests and simulations.
   [/^src\/runtime\/adapters\/process\/in-process-host\.ts$/, "src/supervisor/workers.ts"],
+  // Endpoints hand their new releases over in the terms of who makes them.
+  [/^src\/runtime\/service\/endpoints\.ts$/, "src/runtime/service/releases.ts"],
   [/^src\/runtime\/adapters\/(sqlite|postgres)\//, `${ADAPTERS}sql-migrate.ts`],
   // What it knows of its containers is looked at again and again, like everything.
   [/^src\/runtime\/adapters\/docker\//, LOOP],

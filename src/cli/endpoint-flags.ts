@@ -23,6 +23,16 @@ const KEYS = {
     summary: "Park idle workers instead of ending them",
   },
   prefetch: { at: ["workers", "prefetch"], kind: "whole", summary: "Short jobs handed to a worker at once" },
+  extra: {
+    at: ["workers", "extra"],
+    kind: "whole",
+    summary: "Workers above the most while the queue waits too long",
+  },
+  prewarm: {
+    at: ["workers", "prewarm"],
+    kind: "switch",
+    summary: "Boot a worker once when a release goes live",
+  },
   "scale-by": {
     at: ["scale", "by"],
     kind: "scaler",

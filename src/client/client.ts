@@ -26,6 +26,7 @@ import type {
   SetRegistry,
   StoredRegistry,
 } from "../contract/schemas/registry.ts";
+import type { ReleaseBody, Rollback, Warm } from "../contract/schemas/release.ts";
 import type { SecretBody, SetSecret, StoredSecret, UnsetSecret } from "../contract/schemas/secret.ts";
 import type { LogLineBody, WorkerBody } from "../contract/schemas/worker.ts";
 import { elements } from "../text/json-text.ts";
@@ -212,6 +213,24 @@ export function createClient(deps: ClientDeps) {
     getWorker: (worker: string) => json<WorkerBody>(API_ROUTES.getWorker, { parameters: { worker } }),
     workerLogs: (worker: string, query: LogQuery = {}): AsyncGenerator<LogLineBody> =>
       lines(API_ROUTES.workerLogs, { parameters: { worker }, ...logCall(query) }),
+    releases: (endpoint: string) =>
+      json<ReleaseBody[]>(API_ROUTES.listReleases, { parameters: { endpoint } }),
+    release: (endpoint: string, version: number) =>
+      json<ReleaseBody>(API_ROUTES.getRelease, { parameters: { endpoint, version: String(version) } }),
+    rollback: (endpoint: string, body: Rollback, onProgress?: OnProgress) =>
+      progress<EndpointBody>(
+        API_ROUTES.rollbackEndpoint,
+        "endpoint",
+        { parameters: { endpoint }, body: JSON.stringify(body) },
+        onProgress,
+      ),
+    pauseEndpoint: (endpoint: string) =>
+      json<EndpointBody>(API_ROUTES.pauseEndpoint, { parameters: { endpoint }, body: "{}" }),
+    resumeEndpoint: (endpoint: string) =>
+      json<EndpointBody>(API_ROUTES.resumeEndpoint, { parameters: { endpoint }, body: "{}" }),
+    warmEndpoint: (endpoint: string, body: Warm) =>
+      json<EndpointBody>(API_ROUTES.warmEndpoint, { parameters: { endpoint }, body: JSON.stringify(body) }),
+    drainWorker: (worker: string) => done(API_ROUTES.drainWorker, { parameters: { worker }, body: "{}" }),
     stopWorker: (worker: string) => done(API_ROUTES.stopWorker, { parameters: { worker }, body: "{}" }),
 
     listKeys: () => json<KeyBody[]>(API_ROUTES.listKeys),

@@ -2,7 +2,7 @@ import type { EndpointConfig } from "../contract/schemas/endpoint.ts";
 
 /** What a new endpoint has where its file says nothing: RunPod's console defaults, as rpx.toml spells them. */
 export const DEFAULT_CONFIG = {
-  workers: { min: 0, max: 3, idle_timeout: "5s", flashboot: true, prefetch: 1 },
+  workers: { min: 0, max: 3, idle_timeout: "5s", flashboot: true, prefetch: 1, extra: 0, prewarm: false },
   scale: { by: "queue-delay", threshold: 4, max_queued: 0 },
   limits: { execution_timeout: "10m", ttl: "24h", start_timeout: "7m", retries: 0 },
   retention: { async: "30m", sync: "1m", failed: "30m" },

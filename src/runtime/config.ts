@@ -12,7 +12,18 @@ export const daemonConfigSchema = z.strictObject({
   /** Worker listener. */
   workerHost: z.string().default("127.0.0.1"),
   workerPort: z.number().int().min(0).max(65_535).default(7791),
-  pool: z.enum(["auto", "process"]).default("auto"),
+  /** Where workers of new endpoints run. auto: in containers where an engine answers, else as processes. */
+  pool: z.enum(["auto", "process", "docker"]).default("auto"),
+  /** What workers may claim of this machine together; 90 % of it unless set. */
+  budget: z
+    .strictObject({
+      cpus: z.number().positive(),
+      memoryBytes: z.number().positive(),
+      diskBytes: z.number().positive(),
+    })
+    .optional(),
+  /** SIGTERM ends workers in containers too, which otherwise outlive the daemon. */
+  stopWorkers: z.boolean().default(false),
   /** Base of printed URLs, and an allowed Host name. */
   publicUrl: z.string().optional(),
   tls: z.strictObject({ certPath: z.string(), keyPath: z.string() }).optional(),

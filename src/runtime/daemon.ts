@@ -1,7 +1,11 @@
 import type { Logger } from "pino";
 import { RpxError } from "../contract/error.ts";
 import type { StatusBody } from "../contract/schemas/daemon.ts";
+import type { CreateEndpoint } from "../contract/schemas/endpoint.ts";
+import { createAdmission } from "./admission.ts";
+import { createEndpointView } from "./api/endpoint-view.ts";
 import { createEventRoutes } from "./api/event-routes.ts";
+import { createFleetRoutes } from "./api/fleet-routes.ts";
 import type { HttpHost } from "./api/http-host.ts";
 import { createJobRoutes } from "./api/job-routes.ts";
 import { createManageRoutes } from "./api/manage-routes.ts";
@@ -16,9 +20,11 @@ import {
 import { createWorkerRoutes } from "./api/worker-routes.ts";
 import type { DaemonConfig } from "./config.ts";
 import { createActivity } from "./core/activity.ts";
+import type { Resources } from "./core/budget.ts";
 import type { Endpoint, EndpointId, PoolKind, WorkerId } from "./core/model.ts";
 import { createStandstill } from "./core/standstill.ts";
 import type { Guard } from "./core/url-guard.ts";
+import { createListeners, originOf } from "./listeners.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { LogStore } from "./ports/log-store.ts";
 import type { Random } from "./ports/random.ts";
@@ -26,19 +32,21 @@ import type { SecretBox } from "./ports/secret-box.ts";
 import type { BoundAddress, SocketHost } from "./ports/socket-host.ts";
 import type { Store } from "./ports/store.ts";
 import type { WebhookNet } from "./ports/webhook-net.ts";
-import type { Pools } from "./ports/worker-pool.ts";
+import type { OnStep, Pools } from "./ports/worker-pool.ts";
 import { createReleaseParts, type ReleaseAdapters } from "./release-parts.ts";
 import { createAutoscaler } from "./service/autoscaler.ts";
 import { createDeliveries } from "./service/deliveries.ts";
 import { createEndpoints } from "./service/endpoints.ts";
 import { createEvents } from "./service/events.ts";
+import { createReconciler, type Reconciler } from "./service/fleet/reconciler.ts";
+import { createRollouts } from "./service/fleet/rollouts.ts";
 import { createJobs } from "./service/jobs.ts";
 import { allows, createKeys, type Principal, parseAuthorization } from "./service/keys.ts";
 import { createLeaseSweep } from "./service/leases.ts";
 import { createLogs } from "./service/logs.ts";
 import { createRateLimits } from "./service/rate-limits.ts";
-import { createReconciler, type Reconciler } from "./service/reconciler.ts";
 import { createRedaction, type Redact } from "./service/redaction.ts";
+import { createReleases } from "./service/releases.ts";
 import { createRetention } from "./service/retention.ts";
 import { createRevocations } from "./service/revocations.ts";
 import { createSecrets } from "./service/secrets.ts";
@@ -60,12 +68,19 @@ export type Adapters = ReleaseAdapters & {
   /** What serves the two listeners. Node's HTTP unless given: a simulation calls the handlers itself. */
   readonly servers?: Servers;
   readonly disk: Disk;
-  readonly host: { readonly cpuCount: number; readonly memoryGiB: number };
+  readonly host: Host;
   readonly log: Logger;
   readonly tls?: { readonly cert: string | Buffer; readonly key: string | Buffer };
   readonly version: string;
   /** What a user ends to end all of it: the supervisor. */
   readonly pid: number;
+};
+
+/** The machine under the daemon; `diskBytes` of the file system that holds the data directory. */
+export type Host = {
+  readonly cpuCount: number;
+  readonly memoryGiB: number;
+  readonly diskBytes: number;
 };
 
 export type Servers = {
@@ -95,11 +110,11 @@ export type Daemon = {
   handOver(): Promise<void>;
 };
 
-/** Free disk is looked at this often. */
-const DISK_CHECK_MS = 1_000;
 /** Replies in flight at a hand-over or stop get this long. */
 const REPLIES_MS = 10_000;
 const LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "::1"];
+/** Part of the machine that workers may claim, unless it is set. */
+const BUDGET_SHARE = 0.9;
 const HTTP_SERVERS: Servers = { client: createClientServer, worker: createWorkerServer };
 
 /** The whole daemon over its adapters: services, HTTP, loops. Nothing runs before `start`. */
@@ -107,11 +122,23 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   const { store, clock, random, pools, log, servers: make = HTTP_SERVERS } = adapters;
   const startedAtMs = clock.nowMs();
   const closing = new AbortController();
-  let draining = false;
-  let room = true;
-  let freeBytes = 0;
-  let bound: { client: BoundAddress; worker: BoundAddress } | null = null;
   let servers: { client: HttpHost; worker: HttpHost } | null = null;
+
+  const admission = createAdmission({
+    clock,
+    minFreeBytes: config.minFreeBytes,
+    freeBytes: adapters.disk.freeBytes,
+    holdBallast: adapters.disk.holdBallast,
+    log,
+  });
+  const listeners = createListeners({
+    sockets: adapters.sockets,
+    pools,
+    client: { host: config.host, port: config.port },
+    worker: { host: config.workerHost, port: config.workerPort },
+    onReachable: () => reconciler.nudge(),
+    log,
+  });
 
   const isLoopback = LOOPBACK_HOSTS.includes(config.host);
   const guard = (): Guard => (isLoopback ? "private_allowed" : "public_only");
@@ -121,21 +148,47 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   events.subscribe(activity.observe);
   const keys = createKeys({ store: store.keys, clock, random, log });
   const revocations = createRevocations(keys.onRevoke);
-  const workers = createWorkers({ store, clock, events });
   const secrets = createSecrets({ store, clock, box: adapters.secretBox, log });
   const redact = createRedaction({ fleet: store.fleet, events, valuesOf: secrets.valuesOf });
   const { secretBox } = adapters;
   const { databaseBytes } = adapters.disk;
   const parts = createReleaseParts({ store, clock, events, adapters, secretBox, databaseBytes, log });
-  const { builders } = parts;
-  const endpoints = createEndpoints({ store, clock, random, events, builders, checkSecrets: secrets.check });
-  const jobs = createJobs({ store, clock, random, events, admit });
+  const releases = createReleases({ store, clock, builders: parts.builders });
+  const endpoints = createEndpoints({
+    store,
+    clock,
+    random,
+    events,
+    releases,
+    defaultPool,
+    checkSecrets: secrets.check,
+  });
+  const workers = createWorkers({ store, clock, events, endpoint: endpoints.byId });
+  const rollouts = createRollouts({
+    store,
+    clock,
+    random,
+    events,
+    isAway: (pool) => pools[pool]?.away() !== null,
+    log,
+  });
+  const jobs = createJobs({
+    store,
+    clock,
+    random,
+    events,
+    admit: admission.admit,
+    wake: (endpointId) => {
+      if (!deliveries.isWaitedFor(endpointId)) reconciler.wakeOne(endpointId);
+    },
+  });
   const deliveries = createDeliveries({
     store,
     clock,
     random,
     events,
     maxStreamBytes: config.maxStreamBytes,
+    queueOf: workers.queueOf,
     retire: workers.retire,
     redact,
     log,
@@ -148,7 +201,8 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     events,
     activity,
     host: adapters.host,
-    workerUrl: () => workerUrl(),
+    workerUrl: listeners.workerUrl,
+    budget: config.budget ?? wholeMachine(adapters.host),
     standstill,
     lastSeenMs: workers.lastSeenMs,
     lastTakeMs: workers.lastTakeMs,
@@ -191,43 +245,32 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     clock,
     activity,
     crashState: reconciler.crashState,
-    draining: () => draining,
-    diskFull: () => !room,
+    draining: admission.isStopping,
+    diskFull: () => !admission.hasRoom(),
   });
   const webhooksRun: { done: Promise<void> } = { done: Promise.resolve() };
-
-  function admit(): void {
-    if (draining) throw new RpxError("unavailable", "the daemon is stopping", { retryAfterSeconds: 5 });
-    if (room) return;
-    throw new RpxError("unavailable", "the disk is almost full: new jobs are refused", {
-      why: `less than ${config.minFreeBytes} bytes are free in the data directory`,
-      hint: "free space; running jobs end and keep their results",
-      retryAfterSeconds: 5,
-    });
-  }
 
   function releasePolls(workerId: WorkerId): void {
     deliveries.release(workerId);
     stops.release(workerId);
   }
 
-  async function watchDisk(): Promise<void> {
-    while (!closing.signal.aborted) {
-      const had = room;
-      freeBytes = await adapters.disk.freeBytes();
-      room = freeBytes >= config.minFreeBytes;
-      if (room) await adapters.disk.holdBallast();
-      if (had !== room)
-        log.warn({ room }, room ? "disk has room again" : "disk is almost full: new jobs are refused");
-      await clock.sleep(DISK_CHECK_MS, closing.signal);
-    }
+  function clientUrl(): string {
+    const bound = listeners.bound();
+    return config.publicUrl ?? (bound ? originOf(bound.client, adapters.tls ? "https" : "http") : "");
   }
+  const workerUrl = () => listeners.workerUrl("process") ?? "";
 
-  const originOf = ({ host, port }: BoundAddress, scheme: string) =>
-    `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`;
-  const clientUrl = () =>
-    config.publicUrl ?? (bound ? originOf(bound.client, adapters.tls ? "https" : "http") : "");
-  const workerUrl = () => (bound ? originOf(bound.worker, "http") : "");
+  /** Where workers of a new endpoint run: in containers where an engine answers. */
+  function defaultPool({ source }: CreateEndpoint, onStep: OnStep): PoolKind {
+    if (config.pool !== "auto") return config.pool;
+    const docker = pools.docker;
+    if (!docker) return "process";
+    const away = docker.away();
+    if (away === null || source.kind === "image") return "docker";
+    onStep(`workers run as processes, not isolated: ${away}`);
+    return "process";
+  }
 
   const isolationOf = (kind: PoolKind) => pools[kind]?.isolation().level ?? "none";
 
@@ -242,10 +285,10 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       dataDir: config.dataDir,
       pool: "process",
       isolation: isolationOf("process"),
-      health: draining ? "stopping" : room ? "ok" : "the disk is almost full: new jobs are refused",
+      health: admission.health(),
       disk: {
         databaseBytes: adapters.disk.databaseBytes(),
-        freeBytes,
+        freeBytes: admission.freeBytes(),
         minFreeBytes: config.minFreeBytes,
         usage: [...(await parts.diskUsage())],
       },
@@ -264,6 +307,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   async function openServers(): Promise<{ client: HttpHost; worker: HttpHost }> {
     const urlOf = (endpoint: Endpoint) => `${clientUrl()}/v2/${endpoint.id}`;
     const shared = { store, endpoints, activity, keys, events, clock };
+    const present = createEndpointView({ ...shared, reconciler, isolationOf, urlOf });
     const client = await make.client({
       version: adapters.version,
       log,
@@ -287,14 +331,14 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
           webhookGuard: guard,
           closing: closing.signal,
         }),
-        ...createManageRoutes({
+        ...createManageRoutes({ ...shared, why, bundles: parts.bundles, status, present }),
+        ...createFleetRoutes({
           ...shared,
           reconciler,
-          why,
-          bundles: parts.bundles,
+          warm: autoscaler.warm,
           isolationOf,
-          status,
-          urlOf,
+          lastLines: ({ endpointId, id }, count) => logs.lastLines(endpointId, id, count),
+          present,
         }),
         ...createSecretRoutes(secrets),
         ...parts.routes,
@@ -338,22 +382,14 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       store.jobs.list({ states: ["IN_PROGRESS"], limit: Number.MAX_SAFE_INTEGER }).flatMap(runningOnly),
       clock.nowMs(),
     );
-    bound = {
-      client: await adapters.sockets.listen(
-        { name: "client", host: config.host, port: config.port },
-        client.accept,
-      ),
-      worker: await adapters.sockets.listen(
-        { name: "worker", host: config.workerHost, port: config.workerPort },
-        worker.accept,
-      ),
-    };
-    freeBytes = await adapters.disk.freeBytes();
-    room = freeBytes >= config.minFreeBytes;
+    await listeners.open({ client: client.accept, worker: worker.accept });
+    await admission.look();
+    await releases.failCutOff();
     await reconciler.adopt();
+    rollouts.start();
     for (const loop of loops) loop.start();
     webhooksRun.done = webhooks.run(closing.signal);
-    watchDisk().catch((error: unknown) => log.error({ err: error }, "disk watch ended"));
+    admission.watch(closing.signal).catch((error: unknown) => log.error({ err: error }, "disk watch ended"));
     return { url: clientUrl(), workerUrl: workerUrl() };
   }
 
@@ -377,20 +413,30 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
 
   return {
     start,
-    bound: () => bound,
+    bound: listeners.bound,
     ensureAdmin: keys.ensureAdmin,
     redact,
     drain: async () => {
-      draining = true;
+      admission.stop();
+      rollouts.stop();
       log.info({ graceMs: config.graceMs }, "stopping: new work is refused");
       await autoscaler.stop();
-      await reconciler.shutDown(config.graceMs);
+      await reconciler.shutDown(config.graceMs, config.stopWorkers);
       await close();
     },
     handOver: async () => {
+      rollouts.stop();
       log.info({}, "handing over to a successor");
       await close();
     },
+  };
+}
+
+function wholeMachine({ cpuCount, memoryGiB, diskBytes }: Host): Resources {
+  return {
+    cpus: cpuCount * BUDGET_SHARE,
+    memoryBytes: memoryGiB * 2 ** 30 * BUDGET_SHARE,
+    diskBytes: diskBytes * BUDGET_SHARE,
   };
 }
 

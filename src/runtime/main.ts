@@ -18,7 +18,7 @@ import { dirname, join } from "node:path";
 import pino, { type Logger } from "pino";
 import { exitCode, RpxError } from "../contract/error.ts";
 import { createDocker, type Docker } from "./adapters/docker/docker.ts";
-import { BALLAST_BYTES, createBallast, freeBytes } from "./adapters/files/ballast.ts";
+import { BALLAST_BYTES, createBallast, freeBytes, totalBytes } from "./adapters/files/ballast.ts";
 import { createBundles } from "./adapters/files/bundles.ts";
 import { openDataDir } from "./adapters/files/data-dir.ts";
 import { dataDirId } from "./adapters/files/data-dir-id.ts";
@@ -36,6 +36,7 @@ import { createSystemRandom } from "./adapters/system/random.ts";
 import { createWebhookNet } from "./adapters/webhook/webhook-net.ts";
 import { type DaemonConfig, daemonConfigSchema } from "./config.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
+import type { LogStore } from "./ports/log-store.ts";
 import type { SocketHost } from "./ports/socket-host.ts";
 import { createRegistries } from "./service/registries.ts";
 
@@ -105,6 +106,12 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
   });
   const bundles = createBundles({ dataDir: config.dataDir });
   const logStore = createLogStore({ dataDir: config.dataDir, clock });
+  // What pools make reasons of, and cut: a secret goes while it is whole.
+  const lastWords: LogStore = {
+    ...logStore,
+    lastLines: (endpointId, workerId, count) =>
+      logStore.lastLines(endpointId, workerId, count).map((line) => daemon.redact(workerId, line)),
+  };
   const { processHost, socketHost } = channel;
   const secretBox = createSecretBox({ dataDir: config.dataDir });
   const docker = openDocker(config, {
@@ -121,12 +128,7 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
     pools: {
       process: createProcessPool({
         host: processHost,
-        logs: {
-          ...logStore,
-          // Last words end up in reasons, cut: a secret goes while it is whole.
-          lastLines: (endpointId, workerId, count) =>
-            logStore.lastLines(endpointId, workerId, count).map((line) => daemon.redact(workerId, line)),
-        },
+        logs: lastWords,
         endpointOf: (workerId) => store.fleet.worker(workerId)?.endpointId ?? null,
       }),
     },
@@ -157,7 +159,11 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
       databaseBytes: () => sizeOf(databasePath) + sizeOf(`${databasePath}-wal`),
       holdBallast: ballast.hold,
     },
-    host: { cpuCount: availableParallelism(), memoryGiB: Math.floor(totalmem() / 2 ** 30) },
+    host: {
+      cpuCount: availableParallelism(),
+      memoryGiB: Math.floor(totalmem() / 2 ** 30),
+      diskBytes: totalBytes(config.dataDir),
+    },
     log,
     ...(config.tls && {
       tls: { cert: readFileSync(config.tls.certPath), key: readFileSync(config.tls.keyPath) },

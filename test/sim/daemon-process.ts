@@ -92,6 +92,7 @@ export function poolOf(own: Process, pool: WorkerPool): WorkerPool {
     own.alive ? within(own, ask()) : new Promise(() => {});
   return {
     kind: pool.kind,
+    sleeps: pool.sleeps,
     isolation: pool.isolation,
     away: pool.away,
     address: pool.address,

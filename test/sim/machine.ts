@@ -138,7 +138,7 @@ export function createMachine(
         databaseBytes: () => 0,
         holdBallast: async () => {},
       },
-      host: { cpuCount: 2, memoryGiB: 4 },
+      host: { cpuCount: 2, memoryGiB: 4, diskBytes: 1e12 },
       log: logOf(own, world),
       version: "0.0.0-sim",
       pid: own.number,

@@ -127,7 +127,7 @@ export async function startTestDaemon(
         databaseBytes: () => 0,
         holdBallast: async () => {},
       },
-      host: { cpuCount: 2, memoryGiB: 4 },
+      host: { cpuCount: 2, memoryGiB: 4, diskBytes: 100_000_000_000 },
       log: pino({ level: "warn" }, { write: (line: string) => keepError(line, errors) }),
       version: "0.0.0-test",
       pid: process.pid,

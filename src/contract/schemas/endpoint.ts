@@ -116,13 +116,30 @@ const code = {
   python: z.string().optional(),
 };
 
+/** A job that a release must end well before it serves, in the form of .runpod/tests.json. */
+const releaseTestSchema = z.strictObject({
+  name: z.string().min(1).max(200),
+  input: z.json(),
+  timeoutMs: whole.min(1_000).max(3_600_000).optional(),
+  /** What the output must equal; absent: any output will do. */
+  expected: z.json().optional(),
+});
+export type ReleaseTestBody = z.infer<typeof releaseTestSchema>;
+
+const rolling = {
+  /** Where its workers run; absent: as the daemon decides, or as before. It never changes by itself. */
+  pool: z.enum(["process", "docker"]).optional(),
+  /** prove: it serves once its first worker is ready and its tests have passed; at_once: as soon as it is built. */
+  rollout: z.enum(["prove", "at_once"]).optional(),
+  tests: z.array(releaseTestSchema).max(100).optional(),
+};
+
 export const createEndpointSchema = z.strictObject({
   name: z.string().regex(NAME_PATTERN),
   id: z.string().regex(ENDPOINT_ID_PATTERN).optional(),
   config: endpointConfigSchema,
-  /** Where its workers run; absent: as the daemon decides. It never changes by itself. */
-  pool: z.enum(["process", "docker"]).optional(),
   ...code,
+  ...rolling,
 });
 export type CreateEndpoint = z.infer<typeof createEndpointSchema>;
 
@@ -131,6 +148,9 @@ export const updateEndpointSchema = z.strictObject({
   name: z.string().regex(NAME_PATTERN).optional(),
   config: endpointConfigSchema.optional(),
   code: z.strictObject(code).optional(),
+  /** What made the release, for `endpoint releases`. */
+  origin: z.enum(["deploy", "update"]).optional(),
+  ...rolling,
 });
 export type UpdateEndpoint = z.infer<typeof updateEndpointSchema>;
 
@@ -161,5 +181,10 @@ export const endpointSchema = z.object({
   }),
   createdAt: z.string(),
   config: endpointConfigSchema,
+  /** The release that this request made; null: nothing that workers are made of changed. Only in the answer to a change. */
+  madeRelease: z.number().nullable().optional(),
+  /** The release that is being built or proven; null: none. */
+  candidateRelease: z.number().nullable(),
+  paused: z.boolean(),
 });
 export type EndpointBody = z.infer<typeof endpointSchema>;

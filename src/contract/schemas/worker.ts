@@ -16,6 +16,22 @@ export const workerSchema = z.object({
   jobIds: z.array(z.string()),
   startedAt: z.string(),
   endedAt: z.string().nullable(),
+  /** How far its start has come: pull, create, boot; null before and after. */
+  phase: z.enum(["pull", "create", "boot"]).nullable(),
+  /** How deep an idle worker sleeps; null: it is awake. */
+  asleep: z.enum(["frozen", "stopped"]).nullable(),
+  /** How it ended, where its pool saw it. */
+  exit: z
+    .object({
+      code: z.number().nullable(),
+      signal: z.string().nullable(),
+      cause: z.enum(["oom", "disk", "removed"]).nullable(),
+    })
+    .nullable(),
+  /** When the next start is tried after failures; null: none is held back. */
+  retryAt: z.string().nullable(),
+  /** Its last lines of output, once it has ended. Only where one worker is shown. */
+  lastLines: z.array(z.string()).optional(),
 });
 export type WorkerBody = z.infer<typeof workerSchema>;
 

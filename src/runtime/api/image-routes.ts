@@ -11,8 +11,8 @@ import {
 import type { ArtifactSweep, SweepReport } from "../service/artifact-sweep.ts";
 import type { Built, ImageService, Pulled, UsedImage } from "../service/images.ts";
 import type { Principal } from "../service/keys.ts";
-import { json, parse } from "./manage-routes.ts";
-import { withProgress } from "./progress.ts";
+import { building } from "./building.ts";
+import { json, parse } from "./json-body.ts";
 import type { Handler } from "./server.ts";
 
 export type ImageRouteName = Extract<ApiRouteName, "listImages" | "buildImage" | "pullImage" | "pruneImages">;
@@ -38,14 +38,14 @@ export function createImageRoutes({
         push: push ?? false,
         registry: registry ?? null,
       };
-      return withProgress(call, "image", async (onStep) =>
-        presentBuilt(request.tag, await images.build(build, onStep, call.signal)),
+      return building(call, "image", async ({ onStep, signal }) =>
+        presentBuilt(request.tag, await images.build(build, onStep, signal)),
       );
     },
     pullImage: async (call) => {
       const { reference, registry } = parse(pullImageSchema, call);
-      return withProgress(call, "image", async (onStep) =>
-        presentPulled(reference, await images.pull(reference, registry ?? null, onStep, call.signal)),
+      return building(call, "image", async ({ onStep, signal }) =>
+        presentPulled(reference, await images.pull(reference, registry ?? null, onStep, signal)),
       );
     },
     pruneImages: async (call) => {

@@ -1,35 +1,19 @@
 import type { Readable } from "node:stream";
-import type { z } from "zod";
 import { RpxError } from "../../contract/error.ts";
 import type { ApiRouteName } from "../../contract/routes.ts";
 import { createKeySchema, type KeyBody, type StatusBody } from "../../contract/schemas/daemon.ts";
-import {
-  createEndpointSchema,
-  type EndpointBody,
-  updateEndpointSchema,
-} from "../../contract/schemas/endpoint.ts";
-import type { WorkerBody } from "../../contract/schemas/worker.ts";
+import { createEndpointSchema, updateEndpointSchema } from "../../contract/schemas/endpoint.ts";
 import { readObject, spliceArray, spliceObject } from "../../text/json-text.ts";
-import type { Activity } from "../core/activity.ts";
-import {
-  type Endpoint,
-  type EndpointId,
-  JOB_STATES,
-  type Job,
-  type JobId,
-  type JobState,
-  type Key,
-  type PoolKind,
-  type Worker,
-} from "../core/model.ts";
-import { countWorkers } from "../core/worker-view.ts";
+import { JOB_STATES, type Job, type JobId, type JobState, type Key, type Worker } from "../core/model.ts";
 import type { JobView, Store } from "../ports/store.ts";
-import type { Endpoints } from "../service/endpoints.ts";
+import type { Endpoints, Made } from "../service/endpoints.ts";
 import type { Keys, Principal } from "../service/keys.ts";
-import type { Reconciler } from "../service/reconciler.ts";
 import type { Why } from "../service/why.ts";
-import { endpointBody, eventBody, jobRecord, workerBody } from "./present.ts";
-import { type OnStep, withProgress } from "./progress.ts";
+import { building } from "./building.ts";
+import type { PresentEndpoint } from "./endpoint-view.ts";
+import type { FleetRouteName } from "./fleet-routes.ts";
+import { json, jsonText, parse } from "./json-body.ts";
+import { eventBody, jobRecord } from "./present.ts";
 import type { Answer } from "./reply.ts";
 import type { Call } from "./request.ts";
 import type { Handler } from "./server.ts";
@@ -44,14 +28,10 @@ export type ManageRoutesOptions = {
   readonly store: Store;
   readonly endpoints: Endpoints;
   readonly keys: Keys;
-  readonly reconciler: Pick<Reconciler, "drain" | "crashState">;
-  readonly activity: Activity;
   readonly why: Why;
   readonly bundles: Bundles;
-  readonly isolationOf: (pool: PoolKind) => WorkerBody["isolation"];
   readonly status: () => Promise<StatusBody>;
-  /** Base of the job operations of an endpoint. */
-  readonly urlOf: (endpoint: Endpoint) => string;
+  readonly present: PresentEndpoint;
 };
 
 type ManageRouteName = Exclude<
@@ -70,6 +50,7 @@ type ManageRouteName = Exclude<
   | "buildImage"
   | "pullImage"
   | "pruneImages"
+  | FleetRouteName
 >;
 
 const MAX_LIST = 1_000;
@@ -80,27 +61,7 @@ const MAX_EVENTS = 1_000;
 export function createManageRoutes(
   options: ManageRoutesOptions,
 ): Record<ManageRouteName, Handler<Principal>> {
-  const { store, endpoints, keys, reconciler, activity, why } = options;
-
-  function present(endpoint: Endpoint, owner: string | null): EndpointBody {
-    const workers = store.fleet.workers().filter(({ endpointId }) => endpointId === endpoint.id);
-    const crash = reconciler.crashState(endpoint.id);
-    const release = endpoints.liveRelease(endpoint);
-    return endpointBody(endpoint, {
-      url: options.urlOf(endpoint),
-      release,
-      counts: store.jobs.counts(endpoint.id, owner),
-      workers: countWorkers(workers.map((worker) => ({ worker, leases: activity.leases(worker.id) }))),
-      isolation: options.isolationOf(release.spec.pool),
-      failing:
-        crash.failures > 0 && crash.lastReason !== null
-          ? {
-              degraded: crash.degraded,
-              reason: `workers fail, ${crash.failures} in a row; the last: ${crash.lastReason}`,
-            }
-          : null,
-    });
-  }
+  const { store, endpoints, keys, present, why } = options;
 
   async function listEndpoints(call: Call<Principal>): Promise<Answer> {
     return json(endpoints.list(call.principal).map(({ endpoint, owner }) => present(endpoint, owner)));
@@ -111,19 +72,26 @@ export function createManageRoutes(
     return json(present(endpoint, owner));
   }
 
-  function building(call: Call<Principal>, build: (onStep: OnStep) => Promise<Endpoint>): Promise<Answer> {
-    return withProgress(call, "endpoint", async (onStep) => present(await build(onStep), null));
-  }
+  const made = ({ endpoint, release }: Made) => ({
+    ...present(endpoint, null),
+    madeRelease: release?.version ?? null,
+  });
 
   async function createEndpoint(call: Call<Principal>): Promise<Answer> {
     const request = parse(createEndpointSchema, call);
-    return building(call, (onStep) => endpoints.create(call.principal, request, onStep, call.signal));
+    return Promise.resolve(
+      building(call, "endpoint", async (work) => made(await endpoints.create(call.principal, request, work))),
+    );
   }
 
   async function updateEndpoint(call: Call<Principal>): Promise<Answer> {
     const request = parse(updateEndpointSchema, call);
     const name = call.params.endpoint ?? "";
-    return building(call, (onStep) => endpoints.update(call.principal, name, request, onStep, call.signal));
+    return Promise.resolve(
+      building(call, "endpoint", async (work) =>
+        made(await endpoints.update(call.principal, name, request, work)),
+      ),
+    );
   }
 
   async function deleteEndpoint(call: Call<Principal>): Promise<Answer> {
@@ -201,50 +169,6 @@ export function createManageRoutes(
     return endpoints.byId(job.endpointId)?.owner === principal.owner;
   }
 
-  function presentWorker(worker: Worker): WorkerBody {
-    const endpoint = endpoints.byId(worker.endpointId);
-    const jobIds = store.jobs.leases(worker.id).map(({ id }) => id);
-    return workerBody(worker, { endpoint, jobIds, isolation: options.isolationOf(worker.pool) });
-  }
-
-  async function listWorkers(call: Call<Principal>): Promise<Answer> {
-    const endpointRef = call.query.get("endpoint");
-    const visible = endpointRef
-      ? [endpoints.find(call.principal, endpointRef)]
-      : endpoints.list(call.principal);
-    const own = new Set<EndpointId>(
-      visible.flatMap(({ endpoint, owner }) => (owner === null ? [endpoint.id] : [])),
-    );
-    const workers = call.query.has("all")
-      ? store.fleet.listWorkers({ limit: MAX_LIST })
-      : [...store.fleet.workers()].reverse();
-    return json(workers.filter(({ endpointId }) => own.has(endpointId)).map(presentWorker));
-  }
-
-  /** By id or unique prefix. */
-  function findWorker(call: Call<Principal>): Worker {
-    const ref = call.params.worker ?? "";
-    const exact = store.fleet.worker(ref as Worker["id"]);
-    const found = exact ? [exact] : store.fleet.workers().filter(({ id }) => id.startsWith(ref));
-    const seen = found.filter(({ endpointId }) => {
-      const endpoint = endpoints.byId(endpointId);
-      return call.principal.scope === "admin" || endpoint?.owner === call.principal.owner;
-    });
-    const [worker] = seen;
-    if (seen.length > 1)
-      throw new RpxError("bad_request", `"${ref}" names ${seen.length} workers`, {
-        hint: "give more of the id",
-      });
-    if (!worker) throw new RpxError("not_found", `no worker "${ref}"`, { hint: "rpx worker list" });
-    return worker;
-  }
-
-  async function stopWorker(call: Call<Principal>): Promise<Answer> {
-    const worker = findWorker(call);
-    await reconciler.drain(worker.id, `stopped by ${call.principal.owner}`);
-    return json(presentWorker(store.fleet.worker(worker.id) ?? worker));
-  }
-
   const presentKey = (key: Key): KeyBody => ({
     id: key.id,
     name: key.name,
@@ -286,9 +210,6 @@ export function createManageRoutes(
     hasBundle,
     listJobs,
     getJob,
-    listWorkers,
-    getWorker: async (call) => json(presentWorker(findWorker(call))),
-    stopWorker,
     listKeys: async () => json(keys.list().map(presentKey)),
     createKey,
     revokeKey: async (call) => json(presentKey(await keys.revoke(call.params.key ?? ""))),
@@ -305,31 +226,6 @@ function publicStatus(status: StatusBody): StatusBody {
     dataDir: "",
     disk: { databaseBytes: 0, freeBytes: 0, minFreeBytes: 0, usage: [] },
   };
-}
-
-export function json(value: unknown): Answer {
-  return jsonText(JSON.stringify(value));
-}
-
-function jsonText(text: string): Answer {
-  return { kind: "json", text };
-}
-
-/** The body by its schema; the refusal names the first field that is wrong. */
-export function parse<S extends z.ZodType>(schema: S, call: Call<unknown>): z.infer<S> {
-  let value: unknown;
-  try {
-    value = JSON.parse(call.text());
-  } catch {
-    throw new RpxError("bad_request", "the body is not valid JSON");
-  }
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  throw new RpxError(
-    "bad_request",
-    `${issue?.path.join(".") || "the body"}: ${issue?.message ?? "not as expected"}`,
-  );
 }
 
 function digestOf(call: Call<unknown>): string {

@@ -1,5 +1,6 @@
 import type { EndpointBody } from "../../contract/schemas/endpoint.ts";
 import type { EventBody, HealthBody, JobRecord } from "../../contract/schemas/job.ts";
+import type { ReleaseBody } from "../../contract/schemas/release.ts";
 import type { LogLineBody, WorkerBody } from "../../contract/schemas/worker.ts";
 import { jsonString, spliceArray, spliceObject } from "../../text/json-text.ts";
 import type { Endpoint, Job, JobCounts, JournalEvent, Release, Worker } from "../core/model.ts";
@@ -137,6 +138,8 @@ export function workerBody(
     readonly endpoint: Endpoint | null;
     readonly jobIds: readonly string[];
     readonly isolation: WorkerBody["isolation"];
+    readonly retryAtMs: number | null;
+    readonly lastLines?: readonly string[];
   },
 ): WorkerBody {
   return {
@@ -153,6 +156,28 @@ export function workerBody(
     jobIds: [...facts.jobIds],
     startedAt: iso(worker.createdAtMs),
     endedAt: isoOrNull(worker.endedAtMs),
+    phase: worker.phase,
+    asleep: worker.asleep,
+    exit: worker.exit,
+    retryAt: isoOrNull(facts.retryAtMs),
+    ...(facts.lastLines && { lastLines: [...facts.lastLines] }),
+  };
+}
+
+export function releaseBody(release: Release): ReleaseBody {
+  const { version, state, reason, spec, built, origin, diff, tests, createdAtMs, liveAtMs } = release;
+  return {
+    version,
+    state,
+    reason,
+    pool: spec.pool,
+    image: built === null ? "" : built.kind === "image" ? built.reference : built.runtime,
+    source: origin,
+    diff: diff.map((change) => ({ ...change })),
+    tests: tests.map(({ name }) => name),
+    warnings: [...(built?.warnings ?? [])],
+    createdAt: iso(createdAtMs),
+    liveAt: isoOrNull(liveAtMs),
   };
 }
 
@@ -168,6 +193,8 @@ export type EndpointFacts = {
   readonly workers: WorkerCounts;
   readonly isolation: EndpointBody["isolation"];
   /** The last failure while workers fail in a row; `degraded` from a number of them on (F-13). */
+  /** What the first of the waiting workers waits for; null: none waits. */
+  readonly throttled: string | null;
   readonly failing: { readonly degraded: boolean; readonly reason: string } | null;
 };
 
@@ -181,11 +208,13 @@ export function endpointBody(endpoint: Endpoint, facts: EndpointFacts): Endpoint
     owner: endpoint.owner,
     ...endpointState(endpoint, facts),
     release: endpoint.liveRelease,
+    candidateRelease: endpoint.candidateRelease,
+    paused: endpoint.paused,
     pool: release.spec.pool,
     isolation: facts.isolation,
     handler: release.spec.handler,
-    runtime: release.built.runtime,
-    warnings: [...release.built.warnings],
+    runtime: release.built?.runtime ?? "",
+    warnings: [...(release.built?.warnings ?? [])],
     desiredWorkers: endpoint.desired.workers,
     jobs: {
       inQueue: counts.inQueue,
@@ -217,12 +246,13 @@ function endpointState(endpoint: Endpoint, facts: EndpointFacts): Pick<EndpointB
   const { workers, counts } = facts;
   const up = workers.idle + workers.running + workers.initializing;
   const { desired } = endpoint;
+  if (endpoint.paused) return { state: "paused", reason: "paused: jobs are accepted and wait" };
   if (endpoint.settings.workers.max === 0) return { state: "paused", reason: "workers.max is 0: jobs wait" };
   const { failing } = facts;
   if (failing && (failing.degraded || up === 0))
     return { state: failing.degraded ? "degraded" : "scaling", reason: failing.reason };
   if (workers.throttled > 0)
-    return { state: "throttled", reason: `${workers.throttled} workers wait for resources` };
+    return { state: "throttled", reason: facts.throttled ?? "workers wait for resources" };
   if (workers.initializing > 0 || desired.workers > up) return { state: "scaling", reason: desired.reason };
   if (counts.inQueue + counts.inProgress === 0) return { state: "idle", reason: "no jobs" };
   return { state: "ok", reason: `${counts.inProgress} running, ${counts.inQueue} waiting` };

@@ -4,7 +4,7 @@ import { NAME_PATTERN } from "../../contract/schemas/endpoint.ts";
 import { type RegistryBody, setRegistrySchema } from "../../contract/schemas/registry.ts";
 import type { Principal } from "../service/keys.ts";
 import type { Registries, UsedRegistry } from "../service/registries.ts";
-import { json, parse } from "./manage-routes.ts";
+import { json, parse } from "./json-body.ts";
 import type { Call } from "./request.ts";
 import type { Handler } from "./server.ts";
 

@@ -4,7 +4,7 @@ import { type SecretBody, setSecretSchema } from "../../contract/schemas/secret.
 import { SECRET_NAME_PATTERN } from "../../text/secret-refs.ts";
 import type { Principal } from "../service/keys.ts";
 import type { Secrets, UsedSecret } from "../service/secrets.ts";
-import { json, parse } from "./manage-routes.ts";
+import { json, parse } from "./json-body.ts";
 import type { Call } from "./request.ts";
 import type { Handler } from "./server.ts";
 

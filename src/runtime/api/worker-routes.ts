@@ -47,7 +47,6 @@ export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
     const busy = call.query.get("job_in_progress") !== "0";
     await workers.took(workerId);
     stops.observeTake(workerId, busy);
-    const draining = !workers.mayTake(workerId);
     const max = Math.max(batch, prefetchOf(endpointId));
     const taken = await deliveries.take({
       workerId,
@@ -55,7 +54,6 @@ export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
       max,
       startable: batch,
       busy,
-      draining,
       signal: call.signal,
     });
     return jobsAnswer(call, taken, asList || max > 1);

@@ -66,6 +66,8 @@ export type JobPolicy = {
   /** Times that a handler's own error is tried again. */
   readonly handlerRetries: number;
   readonly retention: Retention;
+  /** The release that alone may run it: tests of one that is not live. Absent: the live one, whichever that is. */
+  readonly pinned?: number;
 };
 
 /** How long a finished job's input and output stay readable, in ms, by how it ended. */
@@ -116,6 +118,10 @@ export type EndpointSettings = {
     readonly idleTimeoutMs: number;
     readonly flashboot: boolean;
     readonly prefetch: number;
+    /** Workers above max while the queue waits too long. */
+    readonly extra: number;
+    /** Boot a worker once when a release goes live, so that the next job finds a parked one. */
+    readonly prewarm: boolean;
   };
   readonly scale: {
     readonly by: "queue-delay" | "request-count";
@@ -227,23 +233,67 @@ export type BuiltImage = Built & {
 
 export type BuiltMount = { readonly source: string; readonly target: string; readonly readOnly: boolean };
 
+/**
+ * building: being made; proving: its first worker has to become ready, and its tests to pass, before it serves; live: serves;
+ * superseded: a newer one took its place; failed: never served.
+ */
+export const RELEASE_STATES = ["building", "proving", "live", "superseded", "failed"] as const;
+export type ReleaseState = (typeof RELEASE_STATES)[number];
+
+/** A field that differs from the release before, both sides as text. */
+export type ReleaseChange = {
+  readonly field: string;
+  readonly old: string | null;
+  readonly new: string | null;
+};
+
+/** A job that a release has to end well before it serves; `expectedJson`: what its output must equal. */
+export type ReleaseTest = {
+  readonly name: string;
+  readonly inputJson: string;
+  readonly timeoutMs: number;
+  readonly expectedJson: string | null;
+};
+
 export type Release = {
   readonly endpointId: EndpointId;
   readonly version: number;
+  readonly state: ReleaseState;
+  /** A sentence: why it is in this state. */
+  readonly reason: string;
   readonly spec: ReleaseSpec;
-  readonly built: BuiltRelease;
+  /** Null until it was built. */
+  readonly built: BuiltRelease | null;
+  /** What differs from the release that it follows. */
+  readonly diff: readonly ReleaseChange[];
+  /** What made it, in words: "deploy", "update", "rollback to 3". */
+  readonly origin: string;
+  readonly tests: readonly ReleaseTest[];
   readonly createdAtMs: number;
+  /** When it went live; null before. */
+  readonly liveAtMs: number | null;
 };
+
+/** A release that can be started. */
+export type BuiltVersion = Release & { readonly built: BuiltRelease };
 
 /** What the autoscaler wants and why; only the reconciler acts on it. */
 export type Desired = { readonly workers: number; readonly reason: string };
+
+/** The number that stands for no release. */
+export const NO_RELEASE = 0;
 
 export type Endpoint = {
   readonly id: EndpointId;
   readonly name: string;
   readonly owner: string;
   readonly settings: EndpointSettings;
+  /** NO_RELEASE until the first one has gone live. */
   readonly liveRelease: number;
+  /** The one that is being built or proven; null: none. */
+  readonly candidateRelease: number | null;
+  /** Jobs are accepted and wait; none is handed out. */
+  readonly paused: boolean;
   readonly desired: Desired;
   readonly createdAtMs: number;
 };
@@ -269,6 +319,20 @@ export type JobCounts = {
 export const WORKER_STATES = ["wanted", "starting", "ready", "parked", "draining", "failed", "gone"] as const;
 export type WorkerState = (typeof WORKER_STATES)[number];
 
+/** What a start does: fetch the image, make the worker, wait for its first take. */
+export const START_PHASES = ["pull", "create", "boot"] as const;
+export type StartPhase = (typeof START_PHASES)[number];
+
+/** How deep a parked worker sleeps: held still in memory, or ended with its container kept. */
+export type SleepDepth = "frozen" | "stopped";
+
+/** How a worker ended: its exit code or signal, and what ended it where that is known. */
+export type WorkerEnd = {
+  readonly code: number | null;
+  readonly signal: string | null;
+  readonly cause: "oom" | "disk" | "removed" | null;
+};
+
 export type Worker = {
   readonly id: WorkerId;
   readonly endpointId: EndpointId;
@@ -283,6 +347,15 @@ export type Worker = {
   readonly endedAtMs: number | null;
   /** The pool's own name for it: a process id, a container's id. */
   readonly handle: string | null;
+  /** How far its start has come; null before and after. */
+  readonly phase: StartPhase | null;
+  /** When its program began to run: the start timeout counts from here. */
+  readonly bootedAtMs: number | null;
+  /** How deep it sleeps while it is parked, and since when. */
+  readonly asleep: SleepDepth | null;
+  readonly parkedAtMs: number | null;
+  /** How it ended, where its pool saw it. */
+  readonly exit: WorkerEnd | null;
 };
 
 // --- Keys -----------------------------------------------------------------------------------------------

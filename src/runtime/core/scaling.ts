@@ -73,14 +73,14 @@ export function decide(
   state: ScalingState,
   nowMs: number,
 ): ScalingDecision {
-  const { min, max } = settings.workers;
+  const { min, max, extra } = settings.workers;
   if (max === 0)
     return decision({ workers: 0, rule: "max_zero", reason: "max is 0: no workers" }, state, null);
   const wanted =
     settings.scale.by === "queue-delay"
       ? byQueueDelay(sample, settings, state, nowMs)
       : byRequestCount(sample, settings, nowMs);
-  const bounded = withinBounds(wanted, min, max);
+  const bounded = withinBounds(wanted, min, max, extra);
   const raised = bounded.workers > Math.max(sample.workers.up, min);
   // Restarted while the workers do not exist yet: the next step waits for this one.
   const nextState = raised ? { raisedAtMs: nowMs, raisedTo: bounded.workers } : state;
@@ -152,9 +152,12 @@ function want(workers: number, rule: ScalingRule, why: string): Wanted {
   return { workers, rule, reason: `${why}: wants ${workers}` };
 }
 
-function withinBounds(wanted: Wanted, min: number, max: number): Wanted {
-  if (wanted.workers > max) {
-    return { ...wanted, workers: max, reason: `${wanted.reason}, capped by max ${max}` };
+/** Only a load that asks for more than max reaches the extra workers. */
+function withinBounds(wanted: Wanted, min: number, max: number, extra: number): Wanted {
+  const most = max + extra;
+  if (wanted.workers > most) {
+    const cap = extra === 0 ? `max ${max}` : `max ${max} and ${extra} extra`;
+    return { ...wanted, workers: most, reason: `${wanted.reason}, capped by ${cap}` };
   }
   if (wanted.workers < min)
     return { ...wanted, workers: min, reason: `${wanted.reason}, raised to min ${min}` };
@@ -169,13 +172,13 @@ function nextCheck(
   nowMs: number,
 ): number | null {
   const { oldestQueuedAtMs, workers } = sample;
-  const { min, max, idleTimeoutMs } = settings.workers;
+  const { min, max, extra, idleTimeoutMs } = settings.workers;
   const thresholdMs = settings.scale.threshold * 1_000;
   const moments: number[] = [];
   if (workers.up > min && sample.inQueue === 0) {
     moments.push(...workers.idleSinceMs.map((sinceMs) => sinceMs + idleTimeoutMs));
   }
-  if (settings.scale.by === "queue-delay" && oldestQueuedAtMs !== null && workers.up < max) {
+  if (settings.scale.by === "queue-delay" && oldestQueuedAtMs !== null && workers.up < max + extra) {
     moments.push(Math.floor(oldestQueuedAtMs + thresholdMs) + 1);
     if (state.raisedAtMs !== null) moments.push(Math.ceil(state.raisedAtMs + thresholdMs));
   }

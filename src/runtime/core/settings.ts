@@ -10,7 +10,15 @@ const DAY_MS = 24 * HOUR_MS;
 
 /** What an endpoint has that says nothing else: RunPod's console defaults. */
 export const DEFAULT_SETTINGS: EndpointSettings = {
-  workers: { min: 0, max: 3, idleTimeoutMs: 5 * SECOND_MS, flashboot: true, prefetch: 1 },
+  workers: {
+    min: 0,
+    max: 3,
+    idleTimeoutMs: 5 * SECOND_MS,
+    flashboot: true,
+    prefetch: 1,
+    extra: 0,
+    prewarm: false,
+  },
   scale: { by: "queue-delay", threshold: 4, maxQueued: 0 },
   limits: {
     executionTimeoutMs: 10 * MINUTE_MS,
@@ -39,6 +47,7 @@ const NUMBERS = {
   "workers.min": { least: 0, most: 1_000 },
   "workers.max": { least: 0, most: 1_000 },
   "workers.prefetch": { least: 1, most: 1_000 },
+  "workers.extra": { least: 0, most: 1_000 },
   "scale.max_queued": { least: 0, most: Number.MAX_SAFE_INTEGER },
   "limits.retries": { least: 0, most: 25 },
 } as const satisfies Record<string, Range>;
@@ -98,6 +107,8 @@ export function presentConfig(
       idle_timeout: durationText(workers.idleTimeoutMs),
       flashboot: workers.flashboot,
       prefetch: workers.prefetch,
+      extra: workers.extra,
+      prewarm: workers.prewarm,
     },
     scale: { by: scale.by, threshold: scale.threshold, max_queued: scale.maxQueued },
     limits: {
@@ -141,6 +152,8 @@ function resolveWorkers(
     idleTimeoutMs: duration("workers.idle_timeout", config.idle_timeout, previous.idleTimeoutMs),
     flashboot: config.flashboot ?? previous.flashboot,
     prefetch: whole("workers.prefetch", config.prefetch, previous.prefetch),
+    extra: whole("workers.extra", config.extra, previous.extra),
+    prewarm: config.prewarm ?? previous.prewarm,
   };
 }
 

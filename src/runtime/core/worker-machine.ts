@@ -9,8 +9,8 @@ export const WORKER_TABLE = {
   wanted: ["starting", "draining", "gone"],
   starting: ["ready", "draining", "failed", "gone"],
   ready: ["parked", "draining", "failed", "gone"],
-  /** Held still in memory; thawed before it gets work. */
-  parked: ["ready", "draining", "failed", "gone"],
+  /** Asleep: thawed, or started again, before it gets work. */
+  parked: ["starting", "ready", "draining", "failed", "gone"],
   /** Gets no more work; ends when its jobs have. */
   draining: ["gone"],
   /** Ended badly; kept in view until its retry begins. */

@@ -1,4 +1,5 @@
 import type {
+  BuiltRelease,
   Desired,
   Endpoint,
   EndpointId,
@@ -17,7 +18,10 @@ import type {
   Release,
   RunningJob,
   Secret,
+  SleepDepth,
+  StartPhase,
   Worker,
+  WorkerEnd,
   WorkerId,
   WorkerState,
 } from "../core/model.ts";
@@ -134,7 +138,8 @@ export type JobStore = {
   /**
    * Leases up to `max` jobs in queue order to a worker; the first `startable` of them start at once, the others are
    * prefetched. Jobs whose time to live is over are passed by; a worker that is not ready gets none, judged in
-   * the same transaction (F-42). Committed without a sync.
+   * the same transaction (F-42). A worker of the live release gets the endpoint's jobs, unless it is paused; one of another release
+   * those pinned to its own. Committed without a sync.
    */
   take(
     options: { endpointId: EndpointId; workerId: WorkerId; max: number; startable: number },
@@ -167,7 +172,7 @@ export type JobStore = {
   /** Ends single leases of a worker, as `endLeases`. */
   endLease(lease: LeaseRef, input: "lose" | "return", reason: string, nowMs: number): Promise<Applied>;
   cancel(jobId: JobId, nowMs: number): Promise<Applied>;
-  /** A new generation of a FAILED or TIMED_OUT job whose input is still kept. */
+  /** A new generation of a FAILED or TIMED_OUT job whose input is still kept; not of one that was pinned to a release. */
   retry(jobId: JobId, nowMs: number): Promise<Applied>;
   /** Cancels up to `limit` queued jobs accepted up to `upToSeq`; returns how many. */
   purge(
@@ -192,6 +197,10 @@ export type JobStore = {
   sample(endpointId: EndpointId): QueueSample;
   /** Queued jobs whose backoff runs. */
   delayed(endpointId: EndpointId): number;
+  /** Queued jobs without a backoff, by the release that they are pinned to (0: the live one). */
+  ready(endpointId: EndpointId): ReadonlyMap<number, number>;
+  /** Jobs pinned to a release that have not ended. */
+  pinnedTo(ref: ReleaseRef): readonly Job[];
   /** Jobs ahead of this one in its queue; counted up to `limit`. */
   ahead(jobId: JobId, limit: number): number;
   newestSeq(): number;
@@ -205,37 +214,81 @@ export type JobStore = {
 // --- Endpoints, releases, workers -----------------------------------------------------------------------
 
 export type FleetStore = {
+  /** Stores an endpoint with its first release, which is built: proving or live. */
   createEndpoint(
     endpoint: Endpoint,
     release: Release,
     nowMs: number,
   ): Promise<"created" | "name_taken" | "id_taken">;
   /**
-   * Changes settings and, with a release, what workers are made of. `settings` gets those in force, so that of two changes at once
-   * neither undoes the other; what it throws is the outcome. `outdated`: the release does not follow the live one, because another
-   * went live since it was made.
+   * Changes name and settings. `settings` gets those in force, so that of two changes at once neither undoes the other; what it throws
+   * is the outcome.
    */
   updateEndpoint(
     id: EndpointId,
-    change: { name?: string; settings?: (present: EndpointSettings) => EndpointSettings; release?: Release },
+    change: { name?: string; settings?: (present: EndpointSettings) => EndpointSettings },
     nowMs: number,
-  ): Promise<"updated" | "missing" | "name_taken" | "outdated">;
+  ): Promise<"updated" | "missing" | "name_taken">;
+  setPaused(id: EndpointId, paused: boolean, reason: string, nowMs: number): Promise<boolean>;
+  /**
+   * Begins a release in state `building`, after all others of its endpoint; the candidate before it is superseded. `make` gets the
+   * release that it follows (the candidate, else the live one, else the newest), so that of two changes at once neither undoes the other;
+   * null from it: nothing changes, and nothing is stored.
+   */
+  beginRelease(
+    id: EndpointId,
+    make: (base: Release) => ReleaseDraft | null,
+    nowMs: number,
+  ): Promise<
+    { readonly kind: "begun"; readonly release: Release } | { readonly kind: "unchanged" | "missing" }
+  >;
+  /** The build is done: the release proves itself, or goes live at once. False when another took its place meanwhile. */
+  releaseBuilt(
+    ref: ReleaseRef,
+    built: BuiltRelease,
+    to: "proving" | "live",
+    reason: string,
+    nowMs: number,
+  ): Promise<boolean>;
+  /** Moves a candidate on: live, or ended. False when the table refuses. The live release before it is superseded. */
+  moveRelease(
+    ref: ReleaseRef,
+    to: "live" | "superseded" | "failed",
+    reason: string,
+    nowMs: number,
+  ): Promise<boolean>;
+  /** Says anew why a release is in its state. Not synced, not journaled. */
+  setReleaseReason(ref: ReleaseRef, reason: string): Promise<void>;
+  /** Newest first. */
+  releases(id: EndpointId, limit: number): readonly Release[];
   /** Forgets the endpoint; its jobs were cancelled before. */
   deleteEndpoint(id: EndpointId, nowMs: number): Promise<boolean>;
   setDesired(id: EndpointId, desired: Desired, nowMs: number): Promise<void>;
   endpoints(): readonly Endpoint[];
   release(id: EndpointId, version: number): Release | null;
-  /** The newest `perEndpoint` releases of each endpoint, whatever became of them. */
-  recentReleases(perEndpoint: number): readonly Release[];
 
   /** A worker row before its resource exists, with the digest of its token. Refused on a full disk: the wish may be over when there is room. */
   addWorker(worker: Worker, tokenDigest: string, nowMs: number): Promise<void>;
   /** Moves a worker along its table; false when the table refuses. `revoke` makes its token worthless in the same transaction. */
   moveWorker(
     id: WorkerId,
-    change: { to: WorkerState; reason: string; handle?: string | null; revoke?: boolean },
+    change: {
+      to: Exclude<WorkerState, "parked">;
+      reason: string;
+      handle?: string | null;
+      revoke?: boolean;
+      exit?: WorkerEnd;
+    },
     nowMs: number,
   ): Promise<boolean>;
+  /** Parks a ready worker that holds no job, judged in the same transaction; or lets a parked one sleep deeper. */
+  parkWorker(id: WorkerId, depth: SleepDepth, reason: string, nowMs: number): Promise<boolean>;
+  /** How far a start has come, and the pool's name for the worker once it has one. Not synced, not journaled. */
+  setStartStep(
+    id: WorkerId,
+    step: { phase: StartPhase; reason: string; handle?: string },
+    nowMs: number,
+  ): Promise<void>;
   /** Says anew why a worker is in the state it is in. Not synced, not journaled. */
   setWorkerReason(id: WorkerId, reason: string): Promise<void>;
   /** Deletes up to `limit` gone workers that ended before a time; returns how many. */
@@ -248,6 +301,11 @@ export type FleetStore = {
   /** A worker and the digest of its token, null once revoked. */
   credential(id: WorkerId): { readonly worker: Worker; readonly tokenDigest: string | null } | null;
 };
+
+/** What a new release is, before it has a number. */
+export type ReleaseDraft = Pick<Release, "spec" | "diff" | "origin" | "tests" | "reason">;
+
+export type ReleaseRef = Pick<Release, "endpointId" | "version">;
 
 // --- Journal, outbox, keys ------------------------------------------------------------------------------
 

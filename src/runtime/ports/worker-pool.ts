@@ -3,11 +3,12 @@ import type {
   EndpointId,
   PoolKind,
   ReleaseSpec,
+  SleepDepth,
   WorkerId,
   WorkerLimits,
 } from "../core/model.ts";
 
-export type { BuiltRelease } from "../core/model.ts";
+export type { BuiltRelease, SleepDepth } from "../core/model.ts";
 
 /** Turns a release's source into something that starts at once. */
 export type ReleaseBuilder = {
@@ -39,7 +40,7 @@ export type Pools = Readonly<Partial<Record<PoolKind, WorkerPool>>>;
 export type Builders = Readonly<Partial<Record<PoolKind, ReleaseBuilder>>>;
 
 /** How far a start has come. `percent` of a pull is null while its size is unknown. */
-export type StartPhase =
+export type StartStep =
   | { readonly phase: "pull"; readonly percent: number | null }
   | { readonly phase: "create" }
   | { readonly phase: "boot" };
@@ -53,9 +54,6 @@ export type WorkerExit = {
   /** What ended it, where the pool knows: memory or disk over its limit, removed or stopped by hand. */
   readonly cause?: "oom" | "disk" | "removed";
 };
-
-/** How deep a parked worker sleeps: held still in memory, or ended with its container kept. */
-export type SleepDepth = "frozen" | "stopped";
 
 export type PoolWorker = {
   readonly workerId: WorkerId;
@@ -80,6 +78,8 @@ export type WorkerAddress = { readonly listenHost: string | null; readonly urlHo
  */
 export type WorkerPool = {
   readonly kind: PoolKind;
+  /** How its workers can sleep, lightest first. */
+  readonly sleeps: readonly SleepDepth[];
   isolation(): Isolation;
   /** A sentence why it cannot be reached now; null when it can. */
   away(): string | null;
@@ -93,7 +93,7 @@ export type WorkerPool = {
    */
   start(
     worker: WorkerStart,
-    onPhase: (phase: StartPhase) => void,
+    onPhase: (step: StartStep) => void,
     signal: AbortSignal,
   ): Promise<{ readonly handle: string }>;
   /** Asks the worker to end (SIGTERM): only after it was drained. */

@@ -33,8 +33,10 @@ export type ArtifactSweepOptions = {
   };
 };
 
-/** Releases of each endpoint that can be gone back to without a build. */
+/** Releases of each endpoint that have served and can be gone back to without a build. */
 export const KEPT_RELEASES = 5;
+/** Releases of an endpoint that are looked through for those: failed ones may lie between. */
+const MAX_RELEASES = 200;
 const DAY_MS = 24 * 3_600_000;
 /** After a start: deploys that were under way have sent what they send anew. */
 const FIRST_PASS_MS = 3_600_000;
@@ -90,13 +92,17 @@ export function createArtifactSweep(options: ArtifactSweepOptions): ArtifactSwee
     return new Set([...(kind === "bundle" ? bundles : []), ...ids.filter((id) => id !== null)]);
   }
 
-  /** The newest of each endpoint, what is live, and what workers are made of. */
+  /** Of each endpoint those that served last, the one that serves and the one on its way; and what workers are made of. */
   function keptReleases(): Release[] {
     const { fleet } = store;
-    const live = fleet.endpoints().map(({ id, liveRelease }) => fleet.release(id, liveRelease));
+    const ofEndpoints = fleet.endpoints().flatMap(({ id, liveRelease, candidateRelease }) => {
+      const releases = fleet.releases(id, MAX_RELEASES);
+      const served = releases.filter(({ liveAtMs }) => liveAtMs !== null).slice(0, KEPT_RELEASES);
+      const present = [liveRelease, candidateRelease ?? liveRelease].map((each) => fleet.release(id, each));
+      return [...served, ...present];
+    });
     const ofWorkers = fleet.workers().map(({ endpointId, release }) => fleet.release(endpointId, release));
-    const named = [...live, ...ofWorkers].filter((release) => release !== null);
-    return [...fleet.recentReleases(KEPT_RELEASES), ...named];
+    return [...ofEndpoints, ...ofWorkers].filter((release) => release !== null);
   }
 
   async function tick(): Promise<number> {
@@ -138,8 +144,9 @@ type Report = {
 /** What a release needs of a kind, by its id; null: nothing. */
 function idOf({ spec, built }: Pick<Release, "spec" | "built">, kind: ArtifactKind): string | null {
   if (kind === "bundle") return spec.source.kind === "bundle" ? spec.source.digest : null;
-  if (kind === "image") return built.kind === "image" ? built.image : null;
+  if (kind === "image") return built?.kind === "image" ? built.image : null;
   // An environment's folder is named by what is in it.
+  if (built === null) return null;
   return built.kind === "process" ? (built.env.VIRTUAL_ENV?.split("/").at(-1) ?? null) : null;
 }
 

@@ -1,5 +1,5 @@
 import type { Activity } from "../core/activity.ts";
-import type { Endpoint, EndpointId, Worker } from "../core/model.ts";
+import type { Desired, Endpoint, EndpointId, Worker } from "../core/model.ts";
 import { decide, INITIAL_SCALING, type LoadSample, type ScalingState } from "../core/scaling.ts";
 import { createLoop, type Loop } from "../loop.ts";
 import type { Clock } from "../ports/clock.ts";
@@ -14,17 +14,28 @@ export type AutoscalerOptions = {
   readonly log: { error(fields: object, message: string): void };
 };
 
+export type Autoscaler = Loop & {
+  /** Has that many workers up once, whatever the load; then the idle timeout counts as for any other. */
+  warm(endpointId: EndpointId, workers: number, why: string): void;
+};
+
+/** An order of {@link Autoscaler.warm}. Kept in memory: a restart of the daemon forgets it. */
+type WarmOrder = { readonly workers: number; readonly why: string; readonly untilMs: number };
+
 /** A look at every endpoint at least this often. */
 const MAX_PAUSE_MS = 5_000;
 /** Load changes within this time are looked at together; the first one after a pause is looked at at once. */
 const MIN_PAUSE_MS = 20;
+/** An order to warm that could not be carried out ends this long after the start timeout. */
+const WARM_GRACE_MS = 60_000;
 
 /**
  * Reads each endpoint's load and writes how many workers it should have, with the reason, into the store. It starts and
  * stops nothing: that is the reconciler's.
  */
-export function createAutoscaler({ store, clock, events, activity, log }: AutoscalerOptions): Loop {
+export function createAutoscaler({ store, clock, events, activity, log }: AutoscalerOptions): Autoscaler {
   const states = new Map<EndpointId, ScalingState>();
+  const orders = new Map<EndpointId, WarmOrder>();
 
   async function tick(): Promise<number | null> {
     const workers = Map.groupBy(store.fleet.workers(), ({ endpointId }) => endpointId);
@@ -38,22 +49,51 @@ export function createAutoscaler({ store, clock, events, activity, log }: Autosc
 
   async function scale(endpoint: Endpoint, workers: readonly Worker[]): Promise<number | null> {
     const nowMs = clock.nowMs();
-    const sample = sampleOf(endpoint, workers);
-    const decision = decide(sample, endpoint.settings, states.get(endpoint.id) ?? INITIAL_SCALING, nowMs);
-    states.set(endpoint.id, decision.state);
-    if (decision.desired !== endpoint.desired.workers) {
-      await store.fleet.setDesired(
-        endpoint.id,
-        { workers: decision.desired, reason: decision.reason },
-        nowMs,
-      );
-    }
-    return decision.nextCheckMs;
+    const { desired, nextCheckMs } = wantedOf(endpoint, workers, nowMs);
+    if (desired.workers !== endpoint.desired.workers)
+      await store.fleet.setDesired(endpoint.id, desired, nowMs);
+    return nextCheckMs;
   }
 
-  function sampleOf(endpoint: Endpoint, workers: readonly Worker[]): LoadSample {
-    const up = workers.filter(({ state, release }) => release === endpoint.liveRelease && ALIVE.has(state));
-    const ready = up.filter(({ state }) => state === "ready" || state === "parked");
+  function wantedOf(
+    endpoint: Endpoint,
+    workers: readonly Worker[],
+    nowMs: number,
+  ): { readonly desired: Desired; readonly nextCheckMs: number | null } {
+    if (endpoint.paused) {
+      orders.delete(endpoint.id);
+      return { desired: { workers: 0, reason: "paused: its workers sleep" }, nextCheckMs: null };
+    }
+    const up = workers.filter(({ state, release }) => release === endpoint.liveRelease && AWAKE.has(state));
+    const decision = decide(
+      sampleOf(endpoint, up),
+      endpoint.settings,
+      states.get(endpoint.id) ?? INITIAL_SCALING,
+      nowMs,
+    );
+    states.set(endpoint.id, decision.state);
+    const order = orderOf(endpoint, up, nowMs);
+    const { desired, reason, nextCheckMs } = decision;
+    if (order === null || order.workers <= desired)
+      return { desired: { workers: desired, reason }, nextCheckMs };
+    return {
+      desired: { workers: order.workers, reason: `${order.why}: wants ${order.workers}` },
+      nextCheckMs: Math.min(nextCheckMs ?? Number.POSITIVE_INFINITY, order.untilMs),
+    };
+  }
+
+  /** The order in force; one that was carried out, or could not be, is over. */
+  function orderOf({ id }: Endpoint, up: readonly Worker[], nowMs: number): WarmOrder | null {
+    const order = orders.get(id);
+    if (!order) return null;
+    const ready = up.filter(({ state }) => state === "ready").length;
+    if (ready < order.workers && nowMs < order.untilMs) return order;
+    orders.delete(id);
+    return null;
+  }
+
+  function sampleOf(endpoint: Endpoint, up: readonly Worker[]): LoadSample {
+    const ready = up.filter(({ state }) => state === "ready");
     const idleSinceMs = ready.flatMap(({ id, readyAtMs, createdAtMs }) => {
       const since = activity.idleSinceMs(id, readyAtMs ?? createdAtMs);
       return since === null ? [] : [since];
@@ -79,10 +119,22 @@ export function createAutoscaler({ store, clock, events, activity, log }: Autosc
   });
   events.subscribe(({ kind, endpointId }) => {
     if (endpointId === null || kind === "scaler.decide") return;
-    if (kind === "endpoint.delete") states.delete(endpointId);
+    if (kind === "endpoint.delete") {
+      states.delete(endpointId);
+      orders.delete(endpointId);
+    }
     loop.nudge();
   });
-  return loop;
+  return {
+    ...loop,
+    warm: (endpointId, workers, why) => {
+      const endpoint = store.fleet.endpoints().find(({ id }) => id === endpointId);
+      if (!endpoint) return;
+      const untilMs = clock.nowMs() + endpoint.settings.limits.startTimeoutMs + WARM_GRACE_MS;
+      orders.set(endpointId, { workers: Math.min(workers, endpoint.settings.workers.max), why, untilMs });
+      loop.nudge();
+    },
+  };
 }
 
-const ALIVE: ReadonlySet<Worker["state"]> = new Set(["wanted", "starting", "ready", "parked"]);
+const AWAKE: ReadonlySet<Worker["state"]> = new Set(["wanted", "starting", "ready"]);

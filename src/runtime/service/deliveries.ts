@@ -1,5 +1,5 @@
 import { BODY_LIMIT_BYTES } from "../../contract/schemas/job.ts";
-import { createDispatch, type Waiter } from "../core/dispatch.ts";
+import { createDispatch, type QueueKey, queueKey, type Waiter } from "../core/dispatch.ts";
 import type { EndpointId, JobId, RunningJob, WorkerId } from "../core/model.ts";
 import { type Report, readChunk, readReport } from "../core/result.ts";
 import type { Clock } from "../ports/clock.ts";
@@ -26,8 +26,6 @@ export type TakeRequest = {
   readonly startable: number;
   /** What the worker says of itself: false proves that it holds no job. */
   readonly busy: boolean;
-  /** A worker that drains gets nothing, but its poll is held. */
-  readonly draining: boolean;
   readonly signal: AbortSignal;
 };
 
@@ -48,6 +46,8 @@ export type Deliveries = {
   giveBack(deliveries: readonly Delivery[]): Promise<void>;
   /** Answers a worker's held takes with nothing, at once. */
   release(workerId: WorkerId): void;
+  /** Whether a worker waits for the endpoint's next job. */
+  isWaitedFor(endpointId: EndpointId): boolean;
   /** This daemon hands over or stops: held takes are answered with nothing, and none is held any more. */
   close(): void;
   /** Records what a worker posted to job-done and, with a result, hands over the next jobs. */
@@ -64,6 +64,8 @@ export type DeliveriesOptions = {
   readonly random: Random;
   readonly events: Events;
   readonly maxStreamBytes: number;
+  /** The queue that a worker takes from; null: none now (it drains, sleeps, or its endpoint is paused), but its poll is held. */
+  readonly queueOf: (workerId: WorkerId) => QueueKey | null;
   /** The worker asked to be replaced: it gets no more work. */
   readonly retire: (workerId: WorkerId, reason: string) => Promise<void>;
   /** A text of a worker without its secrets. */
@@ -71,7 +73,13 @@ export type DeliveriesOptions = {
   readonly log: { warn(fields: object, message: string): void };
 };
 
+/** Journal rows after which a worker may take from another queue than before. */
+const CHANGES_QUEUES: ReadonlySet<string> = new Set(["release.live", "endpoint.pause", "endpoint.resume"]);
+const NO_QUEUE = "" as QueueKey;
+
 type OpenTake = Waiter & {
+  /** Empty until it stands in a line. */
+  queue: QueueKey;
   readonly request: TakeRequest;
   readonly finish: (deliveries: readonly Delivery[]) => void;
   open: boolean;
@@ -93,15 +101,21 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
   for (const { id } of store.fleet.endpoints()) seed(id);
   for (const { id } of store.fleet.workers()) if (hasInherited(id)) inherited.add(id);
   events.subscribe((event) => {
-    const endpointId = dispatch.observe(event);
-    if (endpointId !== null) pump(endpointId);
-    if (event.kind === "worker.move" && event.workerId && event.data.to !== "ready")
-      leave(event.workerId, event.data.to);
+    const queue = dispatch.observe(event);
+    if (queue !== null) pump(queue);
+    const { kind, workerId, endpointId } = event;
+    if (kind === "worker.move" && workerId) {
+      if (event.data.to === "ready") for (const waiter of open.get(workerId) ?? []) lineUp(waiter);
+      else leave(workerId, event.data.to);
+    }
+    // What its workers take from has changed: they ask afresh.
+    if (endpointId !== null && CHANGES_QUEUES.has(kind))
+      for (const { id, endpointId: of } of store.fleet.workers()) if (of === endpointId) release(id);
   });
 
   function seed(endpointId: EndpointId): void {
-    const { inQueue } = store.jobs.counts(endpointId, null);
-    dispatch.seed(endpointId, inQueue - store.jobs.delayed(endpointId));
+    for (const [pinned, ready] of store.jobs.ready(endpointId))
+      dispatch.seed(queueKey(endpointId, pinned), ready);
   }
 
   function leave(workerId: WorkerId, state: unknown): void {
@@ -112,14 +126,15 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     answeredMs.delete(workerId);
   }
 
-  function pump(endpointId: EndpointId): void {
-    for (const { waiter, count } of dispatch.match(endpointId)) {
+  function pump(queue: QueueKey): void {
+    for (const { waiter, count } of dispatch.match(queue)) {
       claim(waiter, count).catch((error: unknown) => log.warn({ err: error }, "claim failed"));
     }
   }
 
   async function claim(waiter: OpenTake, count: number): Promise<void> {
     const { endpointId, workerId, startable } = waiter.request;
+    const { queue } = waiter;
     let deliveries: readonly Delivery[] = [];
     let pauseMs = EMPTY_CLAIM_MS;
     try {
@@ -129,11 +144,11 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
       pauseMs = FAILED_CLAIM_MS;
       log.warn({ err: error, endpointId }, "claim failed");
     }
-    dispatch.settle(endpointId, count);
+    dispatch.settle(queue, count);
     if (!waiter.open) await giveBack(deliveries);
     else if (deliveries.length > 0) waiter.finish(deliveries);
     else await offerAgain(waiter, pauseMs);
-    pump(endpointId);
+    pump(queue);
   }
 
   async function offerAgain(waiter: OpenTake, pauseMs: number): Promise<void> {
@@ -147,7 +162,7 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     return new Promise((resolve) => {
       const timer = new AbortController();
       const waiter: OpenTake = {
-        endpointId: request.endpointId,
+        queue: NO_QUEUE,
         wants: request.max,
         request,
         open: true,
@@ -166,10 +181,17 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
       clock.sleep(TAKE_HOLD_MS, timer.signal).then(stop, stop);
       remember(waiter);
       if (closed || request.signal.aborted) return stop();
-      if (request.draining) return;
-      dispatch.offer(waiter);
-      pump(request.endpointId);
+      lineUp(waiter);
     });
+  }
+
+  /** Puts a take in the line of its worker's queue; one whose worker takes from none is only held. */
+  function lineUp(waiter: OpenTake): void {
+    const queue = options.queueOf(waiter.request.workerId);
+    if (queue === null || waiter.queue === queue) return;
+    waiter.queue = queue;
+    dispatch.offer(waiter);
+    pump(queue);
   }
 
   function remember(waiter: OpenTake): void {
@@ -329,17 +351,18 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
 
   /** Jobs without waiting: the fast path of first-party workers. None where they cannot be claimed: the result counts. */
   async function takeNow({ endpointId, workerId, max, startable }: NextJobs): Promise<readonly Delivery[]> {
-    const count = Math.min(max, dispatch.unreserved(endpointId));
-    if (count <= 0) return [];
-    dispatch.reserve(endpointId, count);
+    const queue = options.queueOf(workerId);
+    const count = queue === null ? 0 : Math.min(max, dispatch.unreserved(queue));
+    if (queue === null || count <= 0) return [];
+    dispatch.reserve(queue, count);
     try {
       return await store.jobs.take({ endpointId, workerId, max: count, startable }, clock.nowMs());
     } catch (error) {
       log.warn({ err: error, endpointId }, "claim failed");
       return [];
     } finally {
-      dispatch.settle(endpointId, count);
-      pump(endpointId);
+      dispatch.settle(queue, count);
+      pump(queue);
     }
   }
 
@@ -347,6 +370,7 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
     take,
     giveBack,
     release,
+    isWaitedFor: (endpointId) => dispatch.waiters(queueKey(endpointId, 0)).length > 0,
     close: () => {
       closed = true;
       for (const workerId of [...open.keys()]) release(workerId);

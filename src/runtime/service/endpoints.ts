@@ -1,26 +1,24 @@
 import { RpxError } from "../../contract/error.ts";
+import { type CreateEndpoint, RESERVED_NAMES, type UpdateEndpoint } from "../../contract/schemas/endpoint.ts";
 import {
-  type CreateEndpoint,
-  type EndpointConfig,
-  RESERVED_NAMES,
-  type UpdateEndpoint,
-} from "../../contract/schemas/endpoint.ts";
-import type {
-  Endpoint,
-  EndpointId,
-  EndpointSettings,
-  Hardware,
-  ImageSettings,
-  PoolKind,
-  Release,
-  ReleaseSpec,
+  type Endpoint,
+  type EndpointId,
+  type EndpointSettings,
+  NO_RELEASE,
+  type PoolKind,
+  type Release,
+  type ReleaseSpec,
+  type ReleaseTest,
 } from "../core/model.ts";
+import { releaseDiff } from "../core/release-diff.ts";
+import { changedSpec, specOf } from "../core/release-spec.ts";
 import { resolveSettings } from "../core/settings.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Random } from "../ports/random.ts";
-import type { Store } from "../ports/store.ts";
-import type { Builders, ReleaseBuilder } from "../ports/worker-pool.ts";
+import type { ReleaseDraft, Store } from "../ports/store.ts";
+import type { OnStep } from "../ports/worker-pool.ts";
 import type { Events } from "./events.ts";
+import type { Releases } from "./releases.ts";
 
 /** Who asks, as far as endpoints care. */
 export type Caller = {
@@ -39,23 +37,18 @@ export type Endpoints = {
   own(caller: Caller, idOrName: string): Endpoint;
   list(caller: Caller): readonly VisibleEndpoint[];
   byId(id: EndpointId): Endpoint | null;
-  /** Builds and stores; says each step of the build through `onLine`. */
-  create(
-    caller: Caller,
-    request: CreateEndpoint,
-    onLine: (line: string) => void,
-    signal: AbortSignal,
-  ): Promise<Endpoint>;
-  update(
-    caller: Caller,
-    idOrName: string,
-    request: UpdateEndpoint,
-    onLine: (line: string) => void,
-    signal: AbortSignal,
-  ): Promise<Endpoint>;
+  /** Builds and stores. */
+  create(caller: Caller, request: CreateEndpoint, work: Work): Promise<Made>;
+  update(caller: Caller, idOrName: string, request: UpdateEndpoint, work: Work): Promise<Made>;
+  /** A new release of what an older one was made of: the one that served before, unless `to` names another. */
+  rollback(caller: Caller, idOrName: string, to: number | null, work: Work): Promise<Made>;
+  setPaused(caller: Caller, idOrName: string, paused: boolean): Promise<Endpoint>;
   /** Cancels its jobs and forgets it; the reconciler ends its workers. */
   delete(caller: Caller, idOrName: string): Promise<void>;
-  liveRelease(endpoint: Endpoint): Release;
+  /** The release that an endpoint shows: the live one, else the one on its way, else the newest. */
+  shownRelease(endpoint: Endpoint): Release;
+  /** Newest first. */
+  releases(endpoint: Endpoint): readonly Release[];
 };
 
 export type EndpointsOptions = {
@@ -63,7 +56,9 @@ export type EndpointsOptions = {
   readonly clock: Clock;
   readonly random: Random;
   readonly events: Events;
-  readonly builders: Builders;
+  readonly releases: Releases;
+  /** Where workers of a new endpoint run whose request does not say; tells why. */
+  readonly defaultPool: (request: CreateEndpoint, onStep: OnStep) => PoolKind;
   /** Throws where variables or a webhook's secret ask for a secret that the owner does not have. */
   readonly checkSecrets: (
     asking: { readonly env?: ReleaseSpec["env"]; readonly webhookSecret?: string | null },
@@ -71,12 +66,22 @@ export type EndpointsOptions = {
   ) => void;
 };
 
+/** How the caller follows a build, and gives it up. */
+export type Work = { readonly onStep: OnStep; readonly signal: AbortSignal };
+
+/** An endpoint, and the release that a change made; null: none. */
+export type Made = { readonly endpoint: Endpoint; readonly release: Release | null };
+
 const ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz";
 const ID_LENGTH = 14;
 const CANCEL_BATCH = 500;
+const FIRST_VERSION = 1;
+/** Releases that a listing shows. */
+const MAX_RELEASES = 100;
+const DEFAULT_TEST_TIMEOUT_MS = 60_000;
 
 export function createEndpoints(options: EndpointsOptions): Endpoints {
-  const { store, clock, random, events, builders, checkSecrets } = options;
+  const { store, clock, random, events, releases, checkSecrets } = options;
   let byId = new Map<string, Endpoint>();
   let byName = new Map<string, Endpoint>();
   const deleting = new Set<EndpointId>();
@@ -87,14 +92,8 @@ export function createEndpoints(options: EndpointsOptions): Endpoints {
   };
   reload();
   events.subscribe(({ kind }) => {
-    if (kind.startsWith("endpoint.") || kind === "scaler.decide" || kind === "release.live") reload();
+    if (kind.startsWith("endpoint.") || kind === "scaler.decide" || kind.startsWith("release.")) reload();
   });
-
-  function builderOf({ pool }: ReleaseSpec): ReleaseBuilder {
-    const builder = builders[pool];
-    if (builder) return builder;
-    throw new RpxError("unavailable", `this daemon has no pool "${pool}"`);
-  }
 
   function find(caller: Caller, idOrName: string): VisibleEndpoint {
     const endpoint = byId.get(idOrName) ?? byName.get(idOrName);
@@ -110,82 +109,158 @@ export function createEndpoints(options: EndpointsOptions): Endpoints {
     return endpoint;
   }
 
-  async function create(
-    caller: Caller,
-    request: CreateEndpoint,
-    onLine: (line: string) => void,
-    signal: AbortSignal,
-  ) {
+  async function create(caller: Caller, request: CreateEndpoint, work: Work): Promise<Made> {
     refuseReserved(request.name, request.id);
     if (byName.has(request.name)) throw taken(request.name);
-    const spec = specOf(caller, request, request.config, request.pool ?? "process");
+    const pool = request.pool ?? options.defaultPool(request, work.onStep);
+    const spec = specOf(request, request.config, pool, caller.scope === "admin");
     const settings = resolveSettings(request.config);
     checkSecrets({ env: spec.env, webhookSecret: settings.webhookSecret }, caller.owner);
     const id = (request.id ?? random.text(ID_LENGTH, ID_ALPHABET)) as EndpointId;
-    const built = await builderOf(spec).build({ endpointId: id, version: 1, spec }, onLine, signal);
+    const built = await releases.build(
+      { endpointId: id, version: FIRST_VERSION },
+      spec,
+      work.onStep,
+      work.signal,
+    );
     const nowMs = clock.nowMs();
+    const isProven = request.rollout !== "prove";
     const endpoint: Endpoint = {
       id,
       name: request.name,
       owner: caller.owner,
       settings,
-      liveRelease: 1,
+      liveRelease: isProven ? FIRST_VERSION : NO_RELEASE,
+      candidateRelease: isProven ? null : FIRST_VERSION,
+      paused: false,
       desired: { workers: 0, reason: "new" },
       createdAtMs: nowMs,
     };
-    const outcome = await store.fleet.createEndpoint(
-      endpoint,
-      { endpointId: id, version: 1, spec, built, createdAtMs: nowMs },
-      nowMs,
-    );
+    const release: Release = {
+      endpointId: id,
+      version: FIRST_VERSION,
+      state: isProven ? "live" : "proving",
+      reason: isProven ? "serves" : "its first worker has to become ready",
+      spec,
+      built,
+      diff: releaseDiff(null, spec),
+      origin: "create",
+      tests: testsOf(request.tests),
+      createdAtMs: nowMs,
+      liveAtMs: isProven ? nowMs : null,
+    };
+    const outcome = await store.fleet.createEndpoint(endpoint, release, nowMs);
     if (outcome === "name_taken") throw taken(request.name);
     if (outcome === "id_taken")
       throw new RpxError("conflict", `the id "${id}" is in use`, { hint: "choose another --id" });
-    return endpoint;
+    return { endpoint, release };
   }
 
   async function update(
     caller: Caller,
     idOrName: string,
     request: UpdateEndpoint,
-    onLine: (line: string) => void,
-    signal: AbortSignal,
-  ): Promise<Endpoint> {
-    const { id } = own(caller, idOrName);
+    work: Work,
+  ): Promise<Made> {
+    const endpoint = own(caller, idOrName);
     if (request.name !== undefined) refuseReserved(request.name);
-    for (;;) {
-      const endpoint = own(caller, id);
-      checkSecrets({ webhookSecret: request.config?.webhook?.secret ?? null }, endpoint.owner);
-      // Refused before a long build, where it can be.
-      resolveSettings(request.config ?? {}, endpoint.settings);
-      const release = await nextRelease(caller, endpoint, request, onLine, signal);
+    const { config = {} } = request;
+    // Refused before a long build, where it can be.
+    resolveSettings(config, endpoint.settings);
+    checkSecrets({ env: config.env ?? {}, webhookSecret: config.webhook?.secret ?? null }, endpoint.owner);
+    const saveSettings = async () => {
       const change = {
-        settings: (present: EndpointSettings) => resolveSettings(request.config ?? {}, present),
+        settings: (present: EndpointSettings) => resolveSettings(config, present),
         ...(request.name !== undefined && { name: request.name }),
-        ...(release && { release }),
       };
-      const outcome = await store.fleet.updateEndpoint(id, change, clock.nowMs());
+      const outcome = await store.fleet.updateEndpoint(endpoint.id, change, clock.nowMs());
       if (outcome === "missing") throw unknown(idOrName);
       if (outcome === "name_taken") throw taken(request.name ?? endpoint.name);
-      if (outcome === "updated") return byId.get(id) ?? endpoint;
-      onLine("another release went live meanwhile: on top of that one");
-    }
+    };
+    const release = await releases.roll({
+      endpointId: endpoint.id,
+      make: (base) => draftOf(caller, endpoint.id, base, request),
+      rollout: request.rollout ?? (request.code?.source.kind === "folder" ? "at_once" : "prove"),
+      built: null,
+      commit: saveSettings,
+      ...work,
+    });
+    if (release === null) await saveSettings();
+    return { endpoint: byId.get(endpoint.id) ?? endpoint, release };
   }
 
-  /** The release that the request makes of the live one, built; null when nothing that a worker is made of changes. */
-  async function nextRelease(
+  /** The release that a request makes of the one before it; null when nothing that a worker is made of changes. */
+  function draftOf(
     caller: Caller,
-    endpoint: Endpoint,
+    id: EndpointId,
+    base: Release,
     request: UpdateEndpoint,
-    onLine: (line: string) => void,
-    signal: AbortSignal,
-  ): Promise<Release | null> {
-    const spec = changedSpec(caller, liveRelease(endpoint).spec, request);
+  ): ReleaseDraft | null {
+    // What failed is made again, also when nothing changed: the cause may be gone.
+    const spec =
+      changedSpec(base.spec, request, caller.scope === "admin") ??
+      (base.state === "failed" && request.code ? base.spec : null);
     if (spec === null) return null;
-    checkSecrets({ env: spec.env }, endpoint.owner);
-    const version = endpoint.liveRelease + 1;
-    const built = await builderOf(spec).build({ endpointId: endpoint.id, version, spec }, onLine, signal);
-    return { endpointId: endpoint.id, version, spec, built, createdAtMs: clock.nowMs() };
+    return {
+      spec,
+      diff: releaseDiff(liveSpec(id), spec),
+      origin: request.origin ?? "update",
+      tests: testsOf(request.tests),
+      reason: "being built",
+    };
+  }
+
+  function liveSpec(id: EndpointId): ReleaseSpec | null {
+    const live = byId.get(id)?.liveRelease ?? NO_RELEASE;
+    return store.fleet.release(id, live)?.spec ?? null;
+  }
+
+  async function rollback(caller: Caller, idOrName: string, to: number | null, work: Work): Promise<Made> {
+    const endpoint = own(caller, idOrName);
+    const target = to === null ? before(endpoint) : store.fleet.release(endpoint.id, to);
+    if (!target?.built)
+      throw new RpxError(
+        "not_found",
+        `no release ${to ?? "before this one"} of "${endpoint.name}" can serve`,
+        {
+          hint: `rpx endpoint releases ${endpoint.name}`,
+        },
+      );
+    const { built, spec, version } = target;
+    const release = await releases.roll({
+      endpointId: endpoint.id,
+      make: () =>
+        version === endpoint.liveRelease
+          ? null
+          : {
+              spec,
+              diff: releaseDiff(liveSpec(endpoint.id), spec),
+              origin: `rollback to ${version}`,
+              tests: [],
+              reason: "being made",
+            },
+      rollout: "prove",
+      built,
+      commit: async () => {},
+      ...work,
+    });
+    return { endpoint: byId.get(endpoint.id) ?? endpoint, release };
+  }
+
+  /** The release that served before the one that does. */
+  function before({ id, liveRelease }: Endpoint): Release | null {
+    const served = store.fleet
+      .releases(id, MAX_RELEASES)
+      .filter(({ liveAtMs, version }) => liveAtMs !== null && version !== liveRelease)
+      .sort((a, b) => (b.liveAtMs ?? 0) - (a.liveAtMs ?? 0));
+    return served[0] ?? null;
+  }
+
+  async function setPaused(caller: Caller, idOrName: string, paused: boolean): Promise<Endpoint> {
+    const endpoint = own(caller, idOrName);
+    const reason = `${paused ? "paused" : "resumed"} by ${caller.owner}`;
+    await store.fleet.setPaused(endpoint.id, paused, reason, clock.nowMs());
+    return byId.get(endpoint.id) ?? endpoint;
   }
 
   /** First nobody finds it any more, then its jobs end, then it goes: what stops in between can be done again. */
@@ -210,9 +285,10 @@ export function createEndpoints(options: EndpointsOptions): Endpoints {
     }
   }
 
-  function liveRelease(endpoint: Endpoint): Release {
-    const release = store.fleet.release(endpoint.id, endpoint.liveRelease);
-    if (!release) throw new Error(`endpoint ${endpoint.id} has no release ${endpoint.liveRelease}`);
+  function shownRelease({ id, liveRelease, candidateRelease }: Endpoint): Release {
+    const version = liveRelease === NO_RELEASE ? candidateRelease : liveRelease;
+    const release = version === null ? store.fleet.releases(id, 1)[0] : store.fleet.release(id, version);
+    if (!release) throw new Error(`endpoint ${id} has no release ${version}`);
     return release;
   }
 
@@ -223,8 +299,11 @@ export function createEndpoints(options: EndpointsOptions): Endpoints {
     byId: (id) => byId.get(id) ?? null,
     create,
     update,
+    rollback,
+    setPaused,
     delete: remove,
-    liveRelease,
+    shownRelease,
+    releases: ({ id }) => store.fleet.releases(id, MAX_RELEASES),
   };
 }
 
@@ -234,57 +313,13 @@ function see(caller: Caller, endpoint: Endpoint): VisibleEndpoint | null {
   return caller.endpointIds.includes(endpoint.id) ? { endpoint, owner: caller.owner } : null;
 }
 
-function specOf(
-  caller: Caller,
-  code: Pick<CreateEndpoint, "source" | "handler" | "python" | "dockerfile">,
-  config: EndpointConfig,
-  pool: PoolKind,
-): ReleaseSpec {
-  if (code.source.kind === "folder" && caller.scope !== "admin") {
-    throw new RpxError("forbidden", "only an admin key may run a folder of the daemon's machine in place", {
-      hint: "use `rpx endpoint create`, which sends a copy",
-    });
-  }
-  return {
-    pool,
-    source: code.source,
-    handler: code.handler ?? null,
-    python: code.python ?? null,
-    dockerfile: code.dockerfile ?? null,
-    image: imageOf(config),
-    hardware: hardwareOf(config),
-    env: config.env ?? {},
-  };
-}
-
-/** The next release's spec, or null when nothing that a worker is made of changes. */
-function changedSpec(caller: Caller, before: ReleaseSpec, request: UpdateEndpoint): ReleaseSpec | null {
-  const code = request.code ? specOf(caller, request.code, {}, before.pool) : before;
-  const spec: ReleaseSpec = {
-    ...code,
-    image: { ...before.image, ...imageOf(request.config ?? {}) },
-    hardware: { ...before.hardware, ...hardwareOf(request.config ?? {}) },
-    env: request.config?.env ?? before.env,
-  };
-  const inPlace = request.code?.source.kind === "folder";
-  return inPlace || JSON.stringify(spec) !== JSON.stringify(before) ? spec : null;
-}
-
-/** What is set of `[image]`; nothing stands for what is absent. */
-function imageOf({ image = {} }: EndpointConfig): ImageSettings {
-  return Object.fromEntries(Object.entries(image).filter(([, value]) => value !== undefined));
-}
-
-function hardwareOf({ gpu, volumes, limits = {} }: EndpointConfig): Hardware {
-  const { memory, cpus, pids, shm, disk } = limits;
-  const asked = Object.fromEntries(
-    Object.entries({ memory, cpus, pids, shm, disk }).filter(([, value]) => value !== undefined),
-  );
-  return {
-    ...(gpu && { gpu }),
-    ...(volumes && { volumes }),
-    ...(Object.keys(asked).length > 0 && { limits: asked }),
-  };
+function testsOf(tests: CreateEndpoint["tests"] = []): ReleaseTest[] {
+  return tests.map(({ name, input, timeoutMs = DEFAULT_TEST_TIMEOUT_MS, ...test }) => ({
+    name,
+    inputJson: JSON.stringify(input),
+    timeoutMs,
+    expectedJson: "expected" in test ? JSON.stringify(test.expected) : null,
+  }));
 }
 
 function refuseReserved(name: string, id?: string): void {

@@ -68,16 +68,12 @@ export function createImageService({ store, images, login, hasBundle }: ImagesOp
   }
 
   function seenReleases({ owner, scope }: ImageCaller): (Release & { readonly endpoint: Endpoint })[] {
-    const seen = new Map(
-      store.fleet
-        .endpoints()
-        .filter((endpoint) => scope === "admin" || endpoint.owner === owner)
-        .map((endpoint) => [endpoint.id, endpoint]),
-    );
-    return store.fleet.recentReleases(LISTED_RELEASES).flatMap((release) => {
-      const endpoint = seen.get(release.endpointId);
-      return endpoint === undefined ? [] : [{ ...release, endpoint }];
-    });
+    return store.fleet
+      .endpoints()
+      .filter((endpoint) => scope === "admin" || endpoint.owner === owner)
+      .flatMap((endpoint) =>
+        store.fleet.releases(endpoint.id, LISTED_RELEASES).map((release) => ({ ...release, endpoint })),
+      );
   }
 
   async function build(request: BuildRequest, onStep: OnStep, signal: AbortSignal): Promise<Built> {
@@ -98,5 +94,5 @@ export function createImageService({ store, images, login, hasBundle }: ImagesOp
 }
 
 function serves({ id, digests }: Image, built: Release["built"]): boolean {
-  return built.kind === "image" && (built.image === id || digests.includes(built.image));
+  return built?.kind === "image" && (built.image === id || digests.includes(built.image));
 }

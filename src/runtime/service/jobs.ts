@@ -1,7 +1,16 @@
 import { RpxError } from "../../contract/error.ts";
 import { jobIdOf } from "../core/job-id.ts";
 import { isTerminal } from "../core/job-machine.ts";
-import type { Endpoint, Job, JobCounts, JobId, JobPolicy, JobState, QueuedJob } from "../core/model.ts";
+import type {
+  Endpoint,
+  EndpointId,
+  Job,
+  JobCounts,
+  JobId,
+  JobPolicy,
+  JobState,
+  QueuedJob,
+} from "../core/model.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Random } from "../ports/random.ts";
 import type { ChunkPage, JobView, Store } from "../ports/store.ts";
@@ -60,6 +69,8 @@ export type JobsOptions = {
   readonly random: Random;
   readonly events: Events;
   readonly admit: Admission;
+  /** Thaws a worker for a job that is on its way into the store, where one sleeps (D21). */
+  readonly wake: (endpointId: EndpointId) => void;
 };
 
 const PURGE_BATCH = 500;
@@ -68,7 +79,7 @@ const SYNC_WAITED_RETENTION_MS = 300_000;
 /** Text of chunks in one /stream reply. */
 const STREAM_PAGE_BYTES = 8_000_000;
 
-export function createJobs({ store, clock, random, events, admit }: JobsOptions): Jobs {
+export function createJobs({ store, clock, random, events, admit, wake }: JobsOptions): Jobs {
   async function submit(visible: Visible, owner: string, request: RunRequest): Promise<Submitted> {
     admit();
     const { endpoint } = visible;
@@ -84,7 +95,9 @@ export function createJobs({ store, clock, random, events, admit }: JobsOptions)
       maxQueued: endpoint.settings.scale.maxQueued,
       maxOwnerQueued: store.keys.ownerMaxQueued(owner),
     };
-    const outcome = await store.jobs.enqueue(submission, nowMs);
+    const enqueued = store.jobs.enqueue(submission, nowMs);
+    if (!endpoint.paused && !job.policy.lowPriority) wake(endpoint.id);
+    const outcome = await enqueued;
     switch (outcome.kind) {
       case "accepted":
         return { jobId: job.id, state: job.state, isReadable: true };

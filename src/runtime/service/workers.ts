@@ -1,7 +1,8 @@
 import { timingSafeEqual } from "node:crypto";
 import { RpxError } from "../../contract/error.ts";
+import { type QueueKey, queueKey } from "../core/dispatch.ts";
 import { digestKey } from "../core/key-format.ts";
-import type { EndpointId, Worker, WorkerId } from "../core/model.ts";
+import type { Endpoint, EndpointId, Worker, WorkerId } from "../core/model.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Store } from "../ports/store.ts";
 import type { Events } from "./events.ts";
@@ -17,6 +18,8 @@ export type Workers = {
   took(workerId: WorkerId): Promise<void>;
   /** Whether the worker may be handed work. */
   mayTake(workerId: WorkerId): boolean;
+  /** The queue that the worker takes from; null while it gets nothing. */
+  queueOf(workerId: WorkerId): QueueKey | null;
   /** The worker asked to be replaced: it gets no more work. */
   retire(workerId: WorkerId, reason: string): Promise<void>;
   /** A fitness check failed: the worker's last word before it exits. */
@@ -35,9 +38,10 @@ export type WorkersOptions = {
   readonly store: Pick<Store, "fleet">;
   readonly clock: Clock;
   readonly events: Events;
+  readonly endpoint: (id: EndpointId) => Endpoint | null;
 };
 
-export function createWorkers({ store, clock, events }: WorkersOptions): Workers {
+export function createWorkers({ store, clock, events, endpoint }: WorkersOptions): Workers {
   const known = new Map<WorkerId, Known>();
   const seenMs = new Map<WorkerId, number>();
   const takenMs = new Map<WorkerId, number>();
@@ -80,10 +84,17 @@ export function createWorkers({ store, clock, events }: WorkersOptions): Workers
   async function took(workerId: WorkerId): Promise<void> {
     takenMs.set(workerId, clock.nowMs());
     const state = lookUp(workerId)?.worker.state;
-    if (state !== "starting" && state !== "wanted") return;
-    if (state === "wanted")
-      await store.fleet.moveWorker(workerId, { to: "starting", reason: "started" }, clock.nowMs());
+    if (state !== "starting") return;
     await store.fleet.moveWorker(workerId, { to: "ready", reason: "asking for jobs" }, clock.nowMs());
+  }
+
+  /** The endpoint's jobs for a worker of its live release, the tests of a release that proves itself for its own. */
+  function queueOf(workerId: WorkerId): QueueKey | null {
+    const worker = lookUp(workerId)?.worker;
+    const of = worker?.state === "ready" ? endpoint(worker.endpointId) : null;
+    if (!worker || !of) return null;
+    if (worker.release === of.liveRelease) return of.paused ? null : queueKey(of.id, 0);
+    return worker.release === of.candidateRelease ? queueKey(of.id, worker.release) : null;
   }
 
   function lastMs(times: ReadonlyMap<WorkerId, number>, workerId: WorkerId): number {
@@ -93,6 +104,7 @@ export function createWorkers({ store, clock, events }: WorkersOptions): Workers
   return {
     authenticate,
     took,
+    queueOf,
     mayTake: (workerId) => lookUp(workerId)?.worker.state === "ready",
     retire: async (workerId, reason) => {
       await store.fleet.moveWorker(workerId, { to: "draining", reason }, clock.nowMs());

@@ -1,4 +1,4 @@
-import { statSync, unlinkSync } from "node:fs";
+import { statfsSync, statSync, unlinkSync } from "node:fs";
 import { open, rename, rm, statfs } from "node:fs/promises";
 import path from "node:path";
 
@@ -21,6 +21,12 @@ const NAME = "ballast";
 export async function freeBytes(folder: string): Promise<number> {
   const { bavail, bsize } = await statfs(folder);
   return bavail * bsize;
+}
+
+/** Bytes of the file system that holds a folder. */
+export function totalBytes(folder: string): number {
+  const { blocks, bsize } = statfsSync(folder);
+  return blocks * bsize;
 }
 
 /**

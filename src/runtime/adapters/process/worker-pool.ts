@@ -125,6 +125,7 @@ export function createProcessPool({ host, logs, endpointOf }: ProcessPoolDeps): 
   host.onExit((exit) => void announce(exit));
   return {
     kind: "process",
+    sleeps: ["frozen"],
     isolation: () => NOT_ISOLATED,
     away: () => null,
     address: () => ({ listenHost: null, urlHost: "127.0.0.1" }),

@@ -103,6 +103,7 @@ export function createSimulatedHost({ launch }: SimulatedHostOptions): Simulated
   return {
     pool: () => ({
       kind: "process",
+      sleeps: ["frozen"],
       isolation: () => ({ level: "none", reason: "simulated" }),
       away: () => null,
       address: () => ({ listenHost: null, urlHost: "127.0.0.1" }),

@@ -33,9 +33,9 @@ export type JobStatements = ReturnType<typeof prepareJobStatements>;
 export function prepareJobStatements(db: DatabaseSync) {
   const byId = db.prepare(`SELECT ${JOB_ROW} FROM jobs WHERE id = ?`);
   const insertJob = db.prepare(
-    `INSERT INTO jobs (id, endpoint_id, owner, state, generation, attempts, deliveries, policy, low_priority, created_at_ms,
+    `INSERT INTO jobs (id, endpoint_id, owner, state, generation, attempts, deliveries, policy, low_priority, pinned, created_at_ms,
        queued_at_ms, expires_at_ms, webhook_url, delayed, available_at_ms)
-     VALUES (?, ?, ?, 'IN_QUEUE', ?, 0, 0, ?, ?, ?, ?, ?, ?, 0, ?)`,
+     VALUES (?, ?, ?, 'IN_QUEUE', ?, 0, 0, ?, ?, ?, ?, ?, ?, ?, 0, ?)`,
   );
   // The guard: the row is still what the job table judged (INV-4).
   const updateJob = db.prepare(
@@ -44,7 +44,7 @@ export function prepareJobStatements(db: DatabaseSync) {
   );
   // jobs_ready: the first rows of one endpoint's queue. A bare `LIMIT ?` is planned anew each time it is bound: 7 µs (measured).
   const head = db.prepare(
-    `SELECT ${JOB_ROW} FROM jobs WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 AND expires_at_ms > ?
+    `SELECT ${JOB_ROW} FROM jobs WHERE endpoint_id = ? AND pinned = ? AND state = 'IN_QUEUE' AND delayed = 0 AND expires_at_ms > ?
      ORDER BY low_priority, seq LIMIT ? + 0`,
   );
   // chunks_by_job: one look behind the cursor.
@@ -52,26 +52,37 @@ export function prepareJobStatements(db: DatabaseSync) {
     "SELECT 1 FROM jobs JOIN chunks ON chunks.seq = jobs.seq AND chunks.id > jobs.stream_cursor WHERE jobs.id = ? LIMIT 1",
   );
   const workerReady = db.prepare(
-    "SELECT 1 FROM workers WHERE id = ? AND endpoint_id = ? AND state = 'ready'",
+    `SELECT w.release, e.live_release, e.paused FROM workers w JOIN endpoints e ON e.id = w.endpoint_id
+     WHERE w.id = ? AND w.endpoint_id = ? AND w.state = 'ready'`,
   );
   // A job that came back keeps its place and waits anew: the first of the queue may have waited less than those behind it.
   const oldestNormal = db.prepare(
     `SELECT min(queued_at_ms) AS at FROM (SELECT queued_at_ms FROM jobs
-     WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 AND low_priority = 0 ORDER BY seq LIMIT ${OLDEST_AMONG})`,
+     WHERE endpoint_id = ? AND pinned = 0 AND state = 'IN_QUEUE' AND delayed = 0 AND low_priority = 0 ORDER BY seq LIMIT ${OLDEST_AMONG})`,
   );
   // jobs_ready: counted no further than a scaling decision can use.
   const queuedNormal = db.prepare(
     `SELECT count(*) AS n FROM (SELECT 1 FROM jobs
-     WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 AND low_priority = 0 LIMIT ${COUNTED_AT_MOST})`,
+     WHERE endpoint_id = ? AND pinned = 0 AND state = 'IN_QUEUE' AND delayed = 0 AND low_priority = 0 LIMIT ${COUNTED_AT_MOST})`,
   );
-  // jobs_ready, jobs_delayed: whether any waiting job is one that starts no worker: of low priority, or on backoff on any endpoint.
+  // jobs_ready, jobs_delayed: whether any waiting job is one that starts no worker: of low priority, pinned to a release, or on backoff
+  // on any endpoint.
   const anyUnhurried = db.prepare(
-    `SELECT 1 WHERE EXISTS (SELECT 1 FROM jobs WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 AND low_priority > 0)
+    `SELECT 1 WHERE EXISTS (SELECT 1 FROM jobs WHERE endpoint_id = ?1 AND pinned = 0 AND state = 'IN_QUEUE' AND delayed = 0 AND low_priority > 0)
+       OR EXISTS (SELECT 1 FROM jobs WHERE endpoint_id = ?1 AND pinned > 0 AND state = 'IN_QUEUE' AND delayed = 0)
        OR EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_delayed WHERE state = 'IN_QUEUE' AND delayed = 1)`,
   );
   // Named, or SQLite reads every job that the endpoint ever had.
   const queuedLater = db.prepare(
     `SELECT count(*) AS n FROM jobs INDEXED BY jobs_delayed WHERE state = 'IN_QUEUE' AND delayed = 1 AND endpoint_id = ?`,
+  );
+  // jobs_ready: one count per queue, at start.
+  const readyByQueue = db.prepare(
+    `SELECT pinned, count(*) AS n FROM jobs WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0 GROUP BY pinned`,
+  );
+  // jobs_pinned: tests of releases are few.
+  const pinnedTo = db.prepare(
+    `SELECT ${JOB_ROW} FROM jobs WHERE endpoint_id = ? AND pinned = ? AND pinned > 0 AND state IN ('IN_QUEUE', 'IN_PROGRESS') ORDER BY seq`,
   );
   // In the order of their delivery: jobs of one take are handed over in queue order.
   const leased = db.prepare(
@@ -103,7 +114,7 @@ export function prepareJobStatements(db: DatabaseSync) {
   );
   const aheadOf = db.prepare(
     `SELECT count(*) AS n FROM (
-       SELECT 1 FROM jobs WHERE endpoint_id = ? AND state = 'IN_QUEUE' AND delayed = 0
+       SELECT 1 FROM jobs WHERE endpoint_id = ? AND pinned = ? AND state = 'IN_QUEUE' AND delayed = 0
          AND (low_priority, seq) < (?, ?) LIMIT ?)`,
   );
   const setRetainUntil = db.prepare(
@@ -156,6 +167,8 @@ export function prepareJobStatements(db: DatabaseSync) {
     oldestNormal,
     anyUnhurried,
     queuedLater,
+    readyByQueue,
+    pinnedTo,
     leased,
     prefetched,
     expired,

@@ -97,6 +97,7 @@ export function createJobTransitions({ sql, journal, counts, payloads }: Transit
         ...(waitsOnBackoff(after) && { delayed: true }),
         generation: after.generation,
         attempts: after.attempts,
+        ...pinOf(after),
         ...("end" in after && after.end.failure && { failure: after.end.failure }),
         ...(terminal && after.webhookUrl !== null && { webhook: true }),
         ...facts,
@@ -141,6 +142,11 @@ export function createJobTransitions({ sql, journal, counts, payloads }: Transit
   }
 
   return { load, held, transition, endWith, clearStream };
+}
+
+/** Of a pinned job its journal rows say to which release: it waits in a queue of its own. */
+export function pinOf({ policy: { pinned } }: Pick<Job, "policy">): { pinned?: number } {
+  return pinned ? { pinned } : {};
 }
 
 function waitsOnBackoff(job: Job): boolean {

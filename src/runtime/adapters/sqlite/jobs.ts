@@ -14,7 +14,7 @@ import type {
 import type { Counts } from "./counts.ts";
 import type { GroupCommit } from "./group-commit.ts";
 import { prepareJobStatements } from "./job-statements.ts";
-import { createJobTransitions } from "./job-transitions.ts";
+import { createJobTransitions, pinOf } from "./job-transitions.ts";
 import type { JournalWriter } from "./journal.ts";
 import { createPayloads } from "./payloads.ts";
 import { JOB_ROW, jobOf, type Row } from "./rows.ts";
@@ -84,6 +84,7 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
       generation,
       policyJson,
       low,
+      policy.pinned ?? 0,
       createdAtMs,
       queuedAtMs,
       expiresAtMs,
@@ -93,7 +94,7 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
     payloads.insertInput(Number(row.lastInsertRowid), payload);
     counts.add(endpointId, owner, "inQueue", 1);
     counts.add(endpointId, owner, "accepted", 1);
-    const data = { from: null, to: "IN_QUEUE", generation, attempts: 0 };
+    const data = { from: null, to: "IN_QUEUE", generation, attempts: 0, ...pinOf(job) };
     journal.record({
       atMs: createdAtMs,
       kind: "job.submit",
@@ -107,8 +108,12 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
 
   function take(options: Parameters<JobStore["take"]>[0], nowMs: number): Delivery[] {
     const { endpointId, workerId, max, startable } = options;
-    if (!sql.workerReady.get(workerId, endpointId)) return [];
-    return sql.head.all(endpointId, nowMs, max).flatMap((row, index) => {
+    const worker = sql.workerReady.get(workerId, endpointId);
+    if (!worker) return [];
+    const isLive = worker.release === worker.live_release;
+    if (isLive && worker.paused === 1) return [];
+    const pinned = isLive ? 0 : (worker.release as number);
+    return sql.head.all(endpointId, pinned, nowMs, max).flatMap((row, index) => {
       const stored = { seq: row.seq as number, job: jobOf(row) };
       const job = transition(stored, { kind: "take", workerId, started: index < startable }, nowMs);
       return job?.state === "IN_PROGRESS" ? [{ job, payload: payloads.readInput(stored.seq) }] : [];
@@ -213,7 +218,8 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
     retry: (jobId, nowMs) =>
       commit.run("synced", () => {
         const stored = load(jobId);
-        if (!stored || !payloads.hasInput(stored.seq)) return { ...NOT_APPLIED, job: stored?.job ?? null };
+        if (!stored || stored.job.policy.pinned || !payloads.hasInput(stored.seq))
+          return { ...NOT_APPLIED, job: stored?.job ?? null };
         const job = transition(stored, { kind: "retry" }, nowMs);
         if (!job) return { ...NOT_APPLIED, job: stored.job };
         payloads.dropResult(stored.seq);
@@ -235,7 +241,7 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
           const job = jobOf(row);
           sql.undelay.run(row.seq as number);
           const { endpointId, owner, id: jobId, generation, attempts } = job;
-          const data = { from: null, to: "IN_QUEUE", generation, attempts };
+          const data = { from: null, to: "IN_QUEUE", generation, attempts, ...pinOf(job) };
           journal.record({
             atMs: nowMs,
             kind: "job.available",
@@ -281,8 +287,12 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
       const stored = load(jobId);
       if (stored?.job.state !== "IN_QUEUE") return 0;
       const { endpointId, policy } = stored.job;
-      return Number(sql.aheadOf.get(endpointId, policy.lowPriority ? 1 : 0, stored.seq, limit)?.n);
+      const { pinned = 0, lowPriority } = policy;
+      return Number(sql.aheadOf.get(endpointId, pinned, lowPriority ? 1 : 0, stored.seq, limit)?.n);
     },
+    ready: (endpointId) =>
+      new Map(sql.readyByQueue.all(endpointId).map(({ pinned, n }) => [pinned as number, n as number])),
+    pinnedTo: ({ endpointId, version }) => sql.pinnedTo.all(endpointId, version).map((row) => jobOf(row)),
     newestSeq: () => Number(sql.newestSeq.get()?.seq ?? 0),
     nextDueMs: () => (sql.dueTimes.get()?.at as number | null) ?? null,
     prune: ({ metadataBeforeMs, limit }, nowMs) =>

@@ -107,8 +107,10 @@ export function endpointOf(row: Row): Endpoint {
     id: row.id as EndpointId,
     name: row.name as string,
     owner: row.owner as string,
-    settings: JSON.parse(row.settings as string) as Endpoint["settings"],
+    settings: settingsOf(row.settings as string),
     liveRelease: row.live_release as number,
+    candidateRelease: row.candidate_release as number | null,
+    paused: row.paused === 1,
     desired: { workers: row.desired_workers as number, reason: row.desired_reason as string },
     createdAtMs: row.created_at_ms as number,
   };
@@ -118,11 +120,28 @@ export function releaseOf(row: Row): Release {
   return {
     endpointId: row.endpoint_id as EndpointId,
     version: row.version as number,
+    state: row.state as Release["state"],
+    reason: row.reason as string,
     spec: specOf(row.spec as string),
     built: builtOf(row.built as string),
+    diff: JSON.parse(row.diff as string) as Release["diff"],
+    origin: row.origin as string,
+    tests: JSON.parse(row.tests as string) as Release["tests"],
     createdAtMs: row.created_at_ms as number,
+    liveAtMs: row.live_at_ms as number | null,
   };
 }
+
+/** Settings from before extra workers and prewarming say nothing of them. */
+function settingsOf(text: string): Endpoint["settings"] {
+  const settings = JSON.parse(text) as Endpoint["settings"];
+  return { ...settings, workers: { ...SETTINGS_BEFORE, ...settings.workers } };
+}
+
+const SETTINGS_BEFORE = { extra: 0, prewarm: false };
+
+/** What stands for `built` while a release is being built. */
+export const NOT_BUILT = "null";
 
 /** Releases from before containers say nothing of images. */
 function specOf(text: string): Release["spec"] {
@@ -130,7 +149,7 @@ function specOf(text: string): Release["spec"] {
 }
 
 function builtOf(text: string): Release["built"] {
-  return { kind: "process", ...JSON.parse(text) };
+  return text === NOT_BUILT ? null : { kind: "process", ...JSON.parse(text) };
 }
 
 export function workerOf(row: Row): Worker {
@@ -145,6 +164,11 @@ export function workerOf(row: Row): Worker {
     readyAtMs: row.ready_at_ms as number | null,
     endedAtMs: row.ended_at_ms as number | null,
     handle: row.handle as string | null,
+    phase: row.phase as Worker["phase"],
+    bootedAtMs: row.booted_at_ms as number | null,
+    asleep: row.asleep as Worker["asleep"],
+    parkedAtMs: row.parked_at_ms as number | null,
+    exit: row.exit === null ? null : (JSON.parse(row.exit as string) as Worker["exit"]),
   };
 }
 

@@ -1,0 +1,79 @@
+import { RpxError } from "../../contract/error.ts";
+import type { CreateEndpoint, EndpointConfig, UpdateEndpoint } from "../../contract/schemas/endpoint.ts";
+import type { Hardware, ImageSettings, PoolKind, ReleaseSpec } from "./model.ts";
+
+/** What a request says of a release's code. */
+export type CodeRequest = Pick<CreateEndpoint, "source" | "handler" | "python" | "dockerfile">;
+
+/** The spec of an endpoint's first release. Throws RpxError for a source that a pool cannot run, or that this caller may not name. */
+export function specOf(
+  code: CodeRequest,
+  config: EndpointConfig,
+  pool: PoolKind,
+  isAdmin: boolean,
+): ReleaseSpec {
+  if (code.source.kind === "folder" && !isAdmin) {
+    throw new RpxError("forbidden", "only an admin key may run a folder of the daemon's machine in place", {
+      hint: "use `rpx endpoint create`, which sends a copy",
+    });
+  }
+  return {
+    pool,
+    source: code.source,
+    handler: code.handler ?? null,
+    python: code.python ?? null,
+    dockerfile: code.dockerfile ?? null,
+    image: imageOf(config),
+    hardware: hardwareOf(config),
+    env: config.env ?? {},
+  };
+}
+
+/** The spec that a request makes of the one before it; null when nothing that a worker is made of changes. */
+export function changedSpec(
+  before: ReleaseSpec,
+  request: UpdateEndpoint,
+  isAdmin: boolean,
+): ReleaseSpec | null {
+  const { config = {}, pool = before.pool } = request;
+  const code = request.code ? specOf(request.code, {}, pool, isAdmin) : { ...before, pool };
+  const spec: ReleaseSpec = {
+    ...code,
+    image: { ...before.image, ...imageOf(config) },
+    hardware: { ...before.hardware, ...hardwareOf(config) },
+    env: config.env ?? before.env,
+  };
+  // The folder is the same, what lies in it may not be.
+  const isReload = request.code?.source.kind === "folder";
+  return isReload || !isSame(spec, before) ? spec : null;
+}
+
+/** Whether two specs make the same workers, whatever the order of their keys. */
+function isSame(a: unknown, b: unknown): boolean {
+  return canonical(a) === canonical(b);
+}
+
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, inner: unknown) =>
+    typeof inner === "object" && inner !== null && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([x], [y]) => (x < y ? -1 : 1)))
+      : inner,
+  );
+}
+
+/** What is set of `[image]`; nothing stands for what is absent. */
+function imageOf({ image = {} }: EndpointConfig): ImageSettings {
+  return Object.fromEntries(Object.entries(image).filter(([, value]) => value !== undefined));
+}
+
+function hardwareOf({ gpu, volumes, limits = {} }: EndpointConfig): Hardware {
+  const { memory, cpus, pids, shm, disk } = limits;
+  const asked = Object.fromEntries(
+    Object.entries({ memory, cpus, pids, shm, disk }).filter(([, value]) => value !== undefined),
+  );
+  return {
+    ...(gpu && { gpu }),
+    ...(volumes && { volumes }),
+    ...(Object.keys(asked).length > 0 && { limits: asked }),
+  };
+}

@@ -1,0 +1,210 @@
+import { isDeepStrictEqual } from "node:util";
+import { jobIdOf } from "../../core/job-id.ts";
+import { isTerminal } from "../../core/job-machine.ts";
+import type {
+  Endpoint,
+  EndpointId,
+  PoolKind,
+  QueuedJob,
+  Release,
+  ReleaseTest,
+  Worker,
+} from "../../core/model.ts";
+import type { Clock } from "../../ports/clock.ts";
+import type { Random } from "../../ports/random.ts";
+import type { JobView, Store } from "../../ports/store.ts";
+import type { Events } from "../events.ts";
+
+export type RolloutsOptions = {
+  readonly store: Pick<Store, "jobs" | "fleet">;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly events: Events;
+  /** Whether a pool cannot be reached now: what fails meanwhile is no fault of a release. */
+  readonly isAway: (pool: PoolKind) => boolean;
+  readonly log: {
+    info(fields: object, message: string): void;
+    error(fields: object, message: string): void;
+  };
+};
+
+/** Lets releases go live once they are proven: their first worker is ready, and their tests have passed. */
+export type Rollouts = {
+  /** Goes on with what a daemon before began. */
+  start(): void;
+  /** From now on nothing is concluded: what ends with the daemon is no fault of a release. */
+  stop(): void;
+};
+
+/** A job of a test may wait this long for the release's worker beside its own time. */
+const TEST_WAIT_MS = 60_000;
+/** Results of tests stay readable this long. */
+const TEST_RETENTION_MS = 3_600_000;
+/** Characters of an output that a reason quotes. */
+const MAX_QUOTED_LENGTH = 200;
+const ENDED: readonly Worker["state"][] = ["failed", "gone"];
+
+export function createRollouts(options: RolloutsOptions): Rollouts {
+  const { store, clock, random, events, log } = options;
+  const testing = new Map<EndpointId, { readonly version: number; readonly end: AbortController }>();
+  let running = false;
+
+  events.subscribe(({ kind, endpointId, workerId, data }) => {
+    if (!running || endpointId === null) return;
+    const ended = kind === "worker.move" && ENDED.some((state) => state === data.to);
+    if (ended && workerId !== null)
+      settle(failByWorker(endpointId, Number(data.release), String(data.reason)));
+    else if (kind === "worker.move" || kind === "endpoint.update" || kind === "release.proving")
+      look(endpointId);
+    else if (["release.live", "release.superseded", "release.failed"].includes(kind))
+      settle(cleanUp(endpointId, Number(data.version)));
+  });
+
+  function settle(work: Promise<unknown>): void {
+    work.catch((error: unknown) => log.error({ err: error }, "rollout step failed"));
+  }
+
+  /** The release of an endpoint that proves itself, or null. */
+  function provingOf(endpoint: Endpoint | undefined): Release | null {
+    if (endpoint === undefined || endpoint.candidateRelease === null) return null;
+    const release = store.fleet.release(endpoint.id, endpoint.candidateRelease);
+    return release?.state === "proving" ? release : null;
+  }
+
+  const endpointOf = (id: EndpointId) => store.fleet.endpoints().find((endpoint) => endpoint.id === id);
+
+  function look(endpointId: EndpointId): void {
+    const endpoint = endpointOf(endpointId);
+    const release = provingOf(endpoint);
+    if (!endpoint || !release || testing.get(endpointId)?.version === release.version) return;
+    if (endpoint.settings.workers.max === 0) {
+      settle(goLive(release, "serves; not proven, since workers.max is 0"));
+      return;
+    }
+    const isReady = store.fleet
+      .workers()
+      .some(
+        (each) =>
+          each.endpointId === endpointId && each.release === release.version && each.state === "ready",
+      );
+    if (isReady) settle(prove(release));
+  }
+
+  async function prove(release: Release): Promise<void> {
+    const end = new AbortController();
+    testing.set(release.endpointId, { version: release.version, end });
+    try {
+      const failure = await firstFailure(release, end.signal);
+      if (!running || end.signal.aborted) return;
+      if (failure === null) await goLive(release, "serves");
+      else await store.fleet.moveRelease(release, "failed", failure, clock.nowMs());
+    } finally {
+      if (testing.get(release.endpointId)?.version === release.version) testing.delete(release.endpointId);
+    }
+  }
+
+  async function goLive(release: Release, reason: string): Promise<void> {
+    const moved = await store.fleet.moveRelease(release, "live", reason, clock.nowMs());
+    if (moved) log.info({ endpointId: release.endpointId, version: release.version }, "release is live");
+  }
+
+  /** Runs the tests one after the other; why the first bad one failed, or null. */
+  async function firstFailure(release: Release, signal: AbortSignal): Promise<string | null> {
+    for (const [index, test] of release.tests.entries()) {
+      const place = `test ${index + 1} of ${release.tests.length}, "${test.name}"`;
+      await store.fleet.setReleaseReason(release, `runs ${place}`);
+      const failure = await runTest(release, test, signal);
+      if (signal.aborted) return null;
+      if (failure !== null) return `${place}, failed: ${failure}`;
+    }
+    return null;
+  }
+
+  async function runTest(release: Release, test: ReleaseTest, signal: AbortSignal): Promise<string | null> {
+    const job = jobOf(release, test);
+    const outcome = await store.jobs.enqueue(
+      {
+        job,
+        payload: { inputJson: test.inputJson, extrasJson: "{}" },
+        idempotency: null,
+        maxQueued: 0,
+        maxOwnerQueued: 0,
+      },
+      clock.nowMs(),
+    );
+    if (outcome.kind !== "accepted") return "it could not be queued";
+    const hasEnded = () => {
+      const state = store.jobs.find(job.id)?.state;
+      return state === undefined || isTerminal(state);
+    };
+    await events.untilJob(job.id, hasEnded, { timeoutMs: test.timeoutMs + TEST_WAIT_MS, signal });
+    const view = store.jobs.view(job.id);
+    return view === null ? "its job is gone" : judge(view, test);
+  }
+
+  function jobOf(release: Release, { timeoutMs }: ReleaseTest): QueuedJob {
+    const nowMs = clock.nowMs();
+    return {
+      id: jobIdOf("run", random.uuid(), nowMs),
+      endpointId: release.endpointId,
+      owner: endpointOf(release.endpointId)?.owner ?? "",
+      generation: 1,
+      attempts: 0,
+      deliveries: 0,
+      policy: {
+        executionTimeoutMs: timeoutMs,
+        ttlMs: timeoutMs + TEST_WAIT_MS,
+        lowPriority: false,
+        handlerRetries: 0,
+        retention: { completedMs: TEST_RETENTION_MS, failedMs: TEST_RETENTION_MS },
+        pinned: release.version,
+      },
+      createdAtMs: nowMs,
+      queuedAtMs: nowMs,
+      expiresAtMs: nowMs + timeoutMs + TEST_WAIT_MS,
+      webhookUrl: null,
+      state: "IN_QUEUE",
+      availableAtMs: nowMs,
+    };
+  }
+
+  /** A release that proves itself fails with its worker: a second try would be the same code again. */
+  async function failByWorker(endpointId: EndpointId, version: number, reason: string): Promise<void> {
+    const release = provingOf(endpointOf(endpointId));
+    if (release?.version !== version || options.isAway(release.spec.pool)) return look(endpointId);
+    testing.get(endpointId)?.end.abort();
+    await store.fleet.moveRelease(release, "failed", `its first worker failed: ${reason}`, clock.nowMs());
+  }
+
+  /** The tests of a release that is over, whichever way, are of no use any more. */
+  async function cleanUp(endpointId: EndpointId, version: number): Promise<void> {
+    const running = testing.get(endpointId);
+    if (running?.version === version) running.end.abort();
+    const jobs = store.jobs.pinnedTo({ endpointId, version });
+    await Promise.all(jobs.map(({ id }) => store.jobs.cancel(id, clock.nowMs())));
+  }
+
+  return {
+    start: () => {
+      running = true;
+      for (const { id } of store.fleet.endpoints()) look(id);
+    },
+    stop: () => {
+      running = false;
+      for (const { end } of testing.values()) end.abort();
+    },
+  };
+}
+
+/** Why a test's job does not pass; null when it does. */
+function judge({ job, payload }: JobView, { expectedJson }: ReleaseTest): string | null {
+  if (job.state !== "COMPLETED") return payload.error ?? `its job is ${job.state}`;
+  if (expectedJson === null) return null;
+  const output = payload.outputJson ?? "null";
+  if (isDeepStrictEqual(JSON.parse(output), JSON.parse(expectedJson))) return null;
+  return `the output is ${quoted(output)}, expected was ${quoted(expectedJson)}`;
+}
+
+function quoted(text: string): string {
+  return text.length <= MAX_QUOTED_LENGTH ? text : `${text.slice(0, MAX_QUOTED_LENGTH)}…`;
+}
