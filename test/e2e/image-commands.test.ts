@@ -181,7 +181,7 @@ describe.skipIf(skipped())("images by commands", { timeout: SLOW_MS }, () => {
     const source = { kind: "bundle", digest: packed.digest };
     const known = (await daemon.call("GET", "/api/endpoints/shrinking")).status === 200;
     const made = known
-      ? await daemon.call("PATCH", "/api/endpoints/shrinking", { code: { source } })
+      ? await daemon.call("PATCH", "/api/endpoints/shrinking", { code: { source }, rollout: "at_once" })
       : await daemon.call("POST", "/api/endpoints", {
           name: "shrinking",
           config: {},
