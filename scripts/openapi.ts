@@ -30,6 +30,15 @@ import {
   updateEndpointSchema,
 } from "../src/contract/schemas/endpoint.ts";
 import {
+  buildImageSchema,
+  builtImageSchema,
+  imageSchema,
+  prunedSchema,
+  pruneImagesSchema,
+  pulledImageSchema,
+  pullImageSchema,
+} from "../src/contract/schemas/image.ts";
+import {
   eventSchema,
   healthSchema,
   jobBodySchema,
@@ -38,6 +47,12 @@ import {
   policySchema,
   WAIT_RANGE_MS,
 } from "../src/contract/schemas/job.ts";
+import {
+  registrySchema,
+  removedRegistrySchema,
+  setRegistrySchema,
+  storedRegistrySchema,
+} from "../src/contract/schemas/registry.ts";
 import { releaseSchema, rollbackSchema, warmSchema } from "../src/contract/schemas/release.ts";
 import {
   secretSchema,
@@ -75,6 +90,17 @@ const SCHEMAS = {
   Key: keySchema,
   CreateKey: createKeySchema,
   CreatedKey: createdKeySchema,
+  Registry: registrySchema,
+  SetRegistry: setRegistrySchema,
+  StoredRegistry: storedRegistrySchema,
+  RemovedRegistry: removedRegistrySchema,
+  Image: imageSchema,
+  BuildImage: buildImageSchema,
+  BuiltImage: builtImageSchema,
+  PullImage: pullImageSchema,
+  PulledImage: pulledImageSchema,
+  PruneImages: pruneImagesSchema,
+  Pruned: prunedSchema,
   Secret: secretSchema,
   SetSecret: setSecretSchema,
   StoredSecret: storedSecretSchema,
@@ -203,6 +229,16 @@ const API: Record<ApiRouteName, Description> = {
   listKeys: { reply: { list: "Key" } },
   createKey: { body: "CreateKey", reply: "CreatedKey" },
   revokeKey: { reply: "Key" },
+  listRegistries: { reply: { list: "Registry" } },
+  setRegistry: { body: "SetRegistry", reply: "StoredRegistry" },
+  removeRegistry: {
+    reply: "RemovedRegistry",
+    query: [{ name: "force", text: "1: also one that an endpoint uses" }],
+  },
+  listImages: { reply: { list: "Image" } },
+  buildImage: { body: "BuildImage", reply: "BuiltImage" },
+  pullImage: { body: "PullImage", reply: "PulledImage" },
+  pruneImages: { body: "PruneImages", reply: "Pruned" },
   listSecrets: { reply: { list: "Secret" } },
   setSecret: { body: "SetSecret", reply: "StoredSecret" },
   unsetSecret: {

@@ -63,10 +63,15 @@ const AREAS: readonly AreaRule[] = [
   { area: "src/client/", may: BASE, says: "client imports contract and text only" },
   {
     area: "src/cli/",
-    may: [...BASE, "src/client/", "src/project/"],
-    says: "cli imports contract, client, project and text only",
+    may: [...BASE, "src/client/", "src/project/", "src/folder/"],
+    says: "cli imports contract, client, project, folder and text only",
   },
-  { area: "src/project/", may: BASE, says: "project imports contract and text only" },
+  { area: "src/folder/", may: BASE, says: "folder imports contract and text only" },
+  {
+    area: "src/project/",
+    may: [...BASE, "src/folder/"],
+    says: "project imports folder, contract and text only",
+  },
   {
     area: "src/commands/",
     may: [...BASE, "src/cli/", "src/client/", "src/project/"],
@@ -117,8 +122,8 @@ const AREAS: readonly AreaRule[] = [
   },
   {
     area: ADAPTERS,
-    may: [...BASE, CORE, PORTS],
-    says: "adapters import ports, core, contract and text, and their own technology",
+    may: [...BASE, CORE, PORTS, "src/folder/"],
+    says: "adapters import ports, core, contract, text and folder, and their own technology",
   },
   { area: LOOP, may: [PORTS], says: "loop.ts imports ports only" },
   {
@@ -475,6 +480,7 @@ describe("each rule finds what it is for", () => {
     ["src/runtime/api/a.ts", 'import type { Job } from "../core/model.ts"; import { b } from "./b.ts";'],
     ["src/runtime/api/server.ts", 'import fastify from "fastify";'],
     ["src/runtime/adapters/process/a.ts", 'import "../../../supervisor/messages.ts"; import "./b.ts";'],
+    ["src/runtime/adapters/docker/a.ts", 'import "../../../folder/list.ts";'],
     ["src/runtime/adapters/sqlite/a.ts", 'import "../sql-migrate.ts"; import "node:sqlite";'],
     ["src/runtime/main.ts", 'import "./adapters/sqlite/store.ts"; import "./daemon.ts";'],
   ])("forbiddenImports allows %s with %s", (path, source) => {

@@ -8,8 +8,12 @@ import { sanitizeLine } from "../text/sanitize.ts";
 const MAX_BYTES = 64 * 1024;
 const NEWLINE = 10;
 
-/** What is asked for, in words, and what stops the asking. */
-export type SecretQuestion = { readonly question: string; readonly signal: AbortSignal };
+/** What is asked for, in words, what stops the asking, and the command that is typed with a value piped in. */
+export type SecretQuestion = {
+  readonly question: string;
+  readonly signal: AbortSignal;
+  readonly command: string;
+};
 
 /**
  * A value that nobody is to see: standard input byte for byte, one newline at its end dropped; on a terminal it is asked for and not
@@ -21,14 +25,14 @@ export async function readSecretValue(question: SecretQuestion): Promise<string>
   if (value.length === 0) {
     throw new RpxError("usage", "the value is empty", {
       why: process.stdin.isTTY ? "nothing was typed" : "nothing was piped in",
-      hint: "rpx secret set NAME < FILE",
+      hint: `${question.command} < FILE`,
     });
   }
   if (value.length > MAX_BYTES) throw tooLarge();
   if (isUtf8(value)) return value.toString("utf8");
   throw new RpxError("usage", "the value is no UTF-8 text", {
     why: "a variable of a worker holds text",
-    hint: "encode it: base64 FILE | rpx secret set NAME",
+    hint: `encode it: base64 FILE | ${question.command}`,
   });
 }
 
@@ -44,11 +48,11 @@ async function readPipe(): Promise<Buffer> {
 }
 
 /** One line; what is typed goes nowhere but here. */
-async function ask({ question, signal }: SecretQuestion): Promise<string> {
+async function ask({ question, signal, command }: SecretQuestion): Promise<string> {
   if (!process.stderr.isTTY) {
     throw new RpxError("usage", "the value was not given", {
       why: "there is no terminal to ask on",
-      hint: "rpx secret set NAME < FILE",
+      hint: `${command} < FILE`,
     });
   }
   const silent = new Writable({ write: (_chunk, _encoding, done) => done() });

@@ -18,21 +18,29 @@ export type SentProject = {
  * for a project that cannot be read.
  */
 export async function sendProject(client: Client, path: string, progress: Progress): Promise<SentProject> {
-  const [{ loadProject }, { packFolder }] = await Promise.all([
-    import("../project/load.ts"),
-    import("../project/pack.ts"),
-  ]);
+  const { loadProject } = await import("../project/load.ts");
   const { name, config, warnings, folder, handler, python } = await loadProject(path);
+  const source = { kind: "bundle", digest: await sendFolder(client, folder, progress) } as const;
+  return { name, config, warnings, code: { source, handler, ...(python === null ? {} : { python }) } };
+}
+
+/** Packs a folder and sends it unless the daemon has it already; returns its digest. `kept`: see `packFolder`. */
+export async function sendFolder(
+  client: Client,
+  folder: string,
+  progress: Progress,
+  kept: readonly string[] = [],
+): Promise<string> {
+  const { packFolder } = await import("../project/pack.ts");
   progress.step(`packing ${folder}`);
-  const packed = await packFolder(folder);
+  const packed = await packFolder(folder, kept);
   try {
     if (!(await client.hasBundle(packed.digest))) {
       progress.step(`sending ${packed.bytes} bytes`);
       await client.putBundle(packed.digest, { bytes: packed.bytes, content: () => packed.open() });
     }
+    return packed.digest;
   } finally {
     await packed.dispose();
   }
-  const source = { kind: "bundle", digest: packed.digest } as const;
-  return { name, config, warnings, code: { source, handler, ...(python === null ? {} : { python }) } };
 }

@@ -10,8 +10,8 @@ import { terminalWidth } from "./output.ts";
 /** Characters of an id that lists show: enough to be unique among what one person looks at. */
 const SHORT_ID_LENGTH = 13;
 
-/** How long ago an ISO time was. */
-function age(iso: string | null | undefined): string {
+/** How long ago an ISO time was, for tables. */
+export function age(iso: string | null | undefined): string {
   const ms = iso == null ? Number.NaN : Date.parse(iso);
   return Number.isNaN(ms) ? "-" : formatAge(Date.now() - ms);
 }
@@ -20,7 +20,10 @@ function milliseconds(ms: number | undefined): string {
   return ms === undefined ? "-" : formatDuration(ms);
 }
 
-function table(columns: Parameters<typeof formatTable>[0], rows: readonly (readonly string[])[]): string {
+export function table(
+  columns: Parameters<typeof formatTable>[0],
+  rows: readonly (readonly string[])[],
+): string {
   const width = terminalWidth();
   return formatTable(columns, rows, width === undefined ? {} : { width });
 }

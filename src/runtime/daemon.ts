@@ -8,7 +8,7 @@ import { createEventRoutes } from "./api/event-routes.ts";
 import { createFleetRoutes } from "./api/fleet-routes.ts";
 import type { HttpHost } from "./api/http-host.ts";
 import { createJobRoutes } from "./api/job-routes.ts";
-import { type Bundles, createManageRoutes } from "./api/manage-routes.ts";
+import { createManageRoutes } from "./api/manage-routes.ts";
 import { webhookBody } from "./api/present.ts";
 import { createSecretRoutes } from "./api/secret-routes.ts";
 import {
@@ -32,7 +32,8 @@ import type { SecretBox } from "./ports/secret-box.ts";
 import type { BoundAddress, SocketHost } from "./ports/socket-host.ts";
 import type { Store } from "./ports/store.ts";
 import type { WebhookNet } from "./ports/webhook-net.ts";
-import type { Builders, OnStep, Pools } from "./ports/worker-pool.ts";
+import type { OnStep, Pools } from "./ports/worker-pool.ts";
+import { createReleaseParts, type ReleaseAdapters } from "./release-parts.ts";
 import { createAutoscaler } from "./service/autoscaler.ts";
 import { createDeliveries } from "./service/deliveries.ts";
 import { createEndpoints } from "./service/endpoints.ts";
@@ -55,19 +56,17 @@ import { createWhy } from "./service/why.ts";
 import { createWorkers, type WorkerPrincipal } from "./service/workers.ts";
 
 /** Everything that touches the world. main.ts, tests and the simulator each bring their own. */
-export type Adapters = {
+export type Adapters = ReleaseAdapters & {
   readonly store: Store;
   readonly clock: Clock;
   readonly random: Random;
   readonly pools: Pools;
-  readonly builders: Builders;
   readonly logStore: LogStore;
   readonly secretBox: SecretBox;
   readonly webhookNet: WebhookNet;
   readonly sockets: SocketHost;
   /** What serves the two listeners. Node's HTTP unless given: a simulation calls the handlers itself. */
   readonly servers?: Servers;
-  readonly bundles: Bundles;
   readonly disk: Disk;
   readonly host: Host;
   readonly log: Logger;
@@ -151,7 +150,10 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   const revocations = createRevocations(keys.onRevoke);
   const secrets = createSecrets({ store, clock, box: adapters.secretBox, log });
   const redact = createRedaction({ fleet: store.fleet, events, valuesOf: secrets.valuesOf });
-  const releases = createReleases({ store, clock, builders: adapters.builders });
+  const { secretBox } = adapters;
+  const { databaseBytes } = adapters.disk;
+  const parts = createReleaseParts({ store, clock, events, adapters, secretBox, databaseBytes, log });
+  const releases = createReleases({ store, clock, builders: parts.builders });
   const endpoints = createEndpoints({
     store,
     clock,
@@ -220,7 +222,8 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   const autoscaler = createAutoscaler({ store, clock, events, activity, log });
   const leases = createLeaseSweep({ store, clock, events, standstill, log });
   const { logStore: logs } = adapters;
-  const retention = createRetention({ store, clock, logs, databaseBytes: adapters.disk.databaseBytes, log });
+  const retention = createRetention({ store, clock, logs, databaseBytes, log });
+  const loops = [autoscaler, reconciler, leases, retention, ...parts.loops];
   const webhooks = createWebhooks({
     outbox: store.outbox,
     net: adapters.webhookNet,
@@ -271,7 +274,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
 
   const isolationOf = (kind: PoolKind) => pools[kind]?.isolation().level ?? "none";
 
-  function status(): StatusBody {
+  async function status(): Promise<StatusBody> {
     return {
       version: adapters.version,
       pid: adapters.pid,
@@ -287,6 +290,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
         databaseBytes: adapters.disk.databaseBytes(),
         freeBytes: admission.freeBytes(),
         minFreeBytes: config.minFreeBytes,
+        usage: [...(await parts.diskUsage())],
       },
       journalSeq: store.journal.newestSeq(),
     };
@@ -327,7 +331,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
           webhookGuard: guard,
           closing: closing.signal,
         }),
-        ...createManageRoutes({ ...shared, why, bundles: adapters.bundles, status, present }),
+        ...createManageRoutes({ ...shared, why, bundles: parts.bundles, status, present }),
         ...createFleetRoutes({
           ...shared,
           reconciler,
@@ -337,6 +341,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
           present,
         }),
         ...createSecretRoutes(secrets),
+        ...parts.routes,
         ...createEventRoutes({
           ...shared,
           logs: createLogs({ logs, journal: store.journal, jobs: store.jobs, redact }),
@@ -382,7 +387,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     await releases.failCutOff();
     await reconciler.adopt();
     rollouts.start();
-    for (const loop of [autoscaler, reconciler, leases, retention]) loop.start();
+    for (const loop of loops) loop.start();
     webhooksRun.done = webhooks.run(closing.signal);
     admission.watch(closing.signal).catch((error: unknown) => log.error({ err: error }, "disk watch ended"));
     return { url: clientUrl(), workerUrl: workerUrl() };
@@ -400,7 +405,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   }
 
   async function close(): Promise<void> {
-    await Promise.all([autoscaler.stop(), leases.stop(), retention.stop(), reconciler.stop()]);
+    await Promise.all(loops.map((loop) => loop.stop()));
     await finishReplies();
     await Promise.race([webhooksRun.done, clock.sleep(REPLIES_MS)]);
     await store.close();

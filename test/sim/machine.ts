@@ -130,6 +130,9 @@ export function createMachine(
         },
       },
       bundles: { has: () => false, receive: async () => {} },
+      images: null,
+      artifacts: [],
+      diskShares: [],
       disk: {
         freeBytes: async () => (disk.isFull() ? LOW_DISK.free : LOW_DISK.enough),
         databaseBytes: () => 0,

@@ -119,6 +119,9 @@ export async function startTestDaemon(
       }),
       sockets: host.socketHost,
       bundles: { has: () => false, receive: async () => {} },
+      images: null,
+      artifacts: [],
+      diskShares: [],
       disk: {
         freeBytes: async () => disk.freeBytes,
         databaseBytes: () => 0,

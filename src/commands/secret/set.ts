@@ -30,7 +30,11 @@ It is stored encrypted, and no command shows it. A change reaches workers that s
   async run(): Promise<void> {
     const { args, flags } = await this.parse(SecretSet);
     const { client } = this.connect(flags);
-    const value = await readSecretValue({ question: `value of ${args.name}`, signal: this.interrupt.signal });
+    const value = await readSecretValue({
+      question: `value of ${args.name}`,
+      command: "rpx secret set NAME",
+      signal: this.interrupt.signal,
+    });
     const stored = await client.setSecret(args.name, {
       value,
       ...(flags.owner === undefined ? {} : { owner: flags.owner }),

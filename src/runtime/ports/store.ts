@@ -14,6 +14,7 @@ import type {
   Key,
   KeyId,
   QueuedJob,
+  Registry,
   Release,
   RunningJob,
   Secret,
@@ -37,6 +38,7 @@ export type Store = {
   readonly outbox: OutboxStore;
   readonly keys: KeyStore;
   readonly secrets: SecretStore;
+  readonly registries: RegistryStore;
   /** Newest time in the store, in ms; 0 when empty. The clock starts from it. */
   newestTimeMs(): number;
   /** Calls back synchronously after each commit with its journal rows, in order; returns the unsubscriber. */
@@ -385,4 +387,17 @@ export type SecretStore = {
   replaced(owner: string, name: string): readonly string[];
   /** Deletes up to `limit` values that were set aside before any worker that is remembered was made; returns how many. */
   pruneReplaced(nowMs: number, limit: number): Promise<number>;
+};
+
+/** Logins of image registries by name. Passwords come in sealed and go out sealed (ports/secret-box.ts); no journal row has one. */
+export type RegistryStore = {
+  setRegistry(
+    registry: Pick<Registry, "name" | "server" | "username"> & { readonly sealed: string },
+    maxRegistries: number,
+    nowMs: number,
+  ): Promise<"created" | "changed" | "too_many">;
+  removeRegistry(name: string, nowMs: number): Promise<boolean>;
+  /** In order of name. */
+  registries(): readonly Registry[];
+  sealed(name: string): string | null;
 };

@@ -8,6 +8,7 @@ import type {
   JobState,
   JournalEvent,
   Key,
+  Registry,
   Release,
   Secret,
   TerminalState,
@@ -191,6 +192,17 @@ export function secretOf(row: Row): Secret {
   return {
     owner: row.owner as string,
     name: row.name as string,
+    createdAtMs: row.created_at_ms as number,
+    updatedAtMs: row.updated_at_ms as number,
+  };
+}
+
+/** A registry's login without its password. */
+export function registryOf(row: Row): Registry {
+  return {
+    name: row.name as string,
+    server: row.server as string,
+    username: row.username as string,
     createdAtMs: row.created_at_ms as number,
     updatedAtMs: row.updated_at_ms as number,
   };

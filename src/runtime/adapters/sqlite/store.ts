@@ -10,6 +10,7 @@ import { createJobStore } from "./jobs.ts";
 import { createJournalStore, createJournalWriter } from "./journal.ts";
 import { createKeyStore } from "./keys.ts";
 import { createOutboxStore } from "./outbox.ts";
+import { createRegistryStore } from "./registries.ts";
 import { createSecretStore } from "./secrets.ts";
 
 export type SqliteStoreOptions = {
@@ -65,6 +66,7 @@ export function createSqliteStore({
     outbox: createOutboxStore({ db, commit, journal }),
     keys: createKeyStore({ db, commit, journal }),
     secrets: createSecretStore({ db, commit, journal }),
+    registries: createRegistryStore({ db, commit, journal }),
     newestTimeMs: () => newestTimeMs(db),
     onCommit: (listener) => {
       listeners.add(listener);
