@@ -40,7 +40,7 @@ export function createDocker({ environment, clock, log, logs, dataDir, ...deps }
     freeBytes: () => freeBytesOf(engine),
   };
   const network = createDockerNetwork({ engine, daemonId, workerPort, workerUrl, openNetworks: [] });
-  const images = createStartImages({ engine, clock, login: deps.login });
+  const images = createStartImages(made);
   const pool = createDockerPool({
     ...{ engine, network, images, logs, clock, log, daemonId, dataDir },
     mountable: [],
