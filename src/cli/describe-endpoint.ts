@@ -12,6 +12,7 @@ export function describeEndpoint(endpoint: EndpointBody): string {
     ["reason", endpoint.reason],
     ["release", endpoint.release],
     ["pool", `${endpoint.pool} (isolation: ${endpoint.isolation})`],
+    ["isolation", endpoint.isolationReason],
     ["handler", `${endpoint.handler ?? "the image's own"} (${endpoint.runtime})`],
     ["jobs", counts(jobs)],
     ["workers", counts(workerCounts)],

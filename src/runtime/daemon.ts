@@ -32,7 +32,7 @@ import type { SecretBox } from "./ports/secret-box.ts";
 import type { BoundAddress, SocketHost } from "./ports/socket-host.ts";
 import type { Store } from "./ports/store.ts";
 import type { WebhookNet } from "./ports/webhook-net.ts";
-import type { OnStep, Pools } from "./ports/worker-pool.ts";
+import type { Isolation, OnStep, Pools } from "./ports/worker-pool.ts";
 import { createReleaseParts, type ReleaseAdapters } from "./release-parts.ts";
 import { createAutoscaler } from "./service/autoscaler.ts";
 import { createDeliveries } from "./service/deliveries.ts";
@@ -115,6 +115,7 @@ const REPLIES_MS = 10_000;
 const LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "::1"];
 /** Part of the machine that workers may claim, unless it is set. */
 const BUDGET_SHARE = 0.9;
+const NO_ISOLATION: Isolation = { level: "none", reason: "this daemon does not have its pool" };
 const HTTP_SERVERS: Servers = { client: createClientServer, worker: createWorkerServer };
 
 /** The whole daemon over its adapters: services, HTTP, loops. Nothing runs before `start`. */
@@ -272,7 +273,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     return "process";
   }
 
-  const isolationOf = (kind: PoolKind) => pools[kind]?.isolation().level ?? "none";
+  const isolationOf = (kind: PoolKind) => pools[kind]?.isolation() ?? NO_ISOLATION;
 
   async function status(): Promise<StatusBody> {
     return {
@@ -284,7 +285,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       uptimeMs: clock.nowMs() - startedAtMs,
       dataDir: config.dataDir,
       pool: "process",
-      isolation: isolationOf("process"),
+      isolation: isolationOf("process").level,
       health: admission.health(),
       disk: {
         databaseBytes: adapters.disk.databaseBytes(),

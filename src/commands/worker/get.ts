@@ -31,6 +31,7 @@ function describe(worker: WorkerBody): string {
     ["reason", worker.reason],
     ["release", worker.release],
     ["pool", `${worker.pool} (isolation: ${worker.isolation})`],
+    ["isolation", worker.isolationReason],
     ["runs as", worker.container ?? undefined],
     ["gpus", worker.gpus.join(", ")],
     ["jobs", worker.jobIds.join(", ")],

@@ -166,6 +166,8 @@ export const endpointSchema = z.object({
   release: z.number(),
   pool: z.string(),
   isolation: z.enum(["none", "partial", "full"]),
+  /** What its workers reach, and why it is not less; a sentence. */
+  isolationReason: z.string(),
   /** Null where an image or its Dockerfile says what runs. */
   handler: z.string().nullable(),
   runtime: z.string(),
