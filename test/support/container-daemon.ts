@@ -34,6 +34,8 @@ export type ContainerDaemonOptions = Pick<RealDaemonOptions, "config" | "env" | 
 export type ContainerDaemon = {
   /** The one that runs now. */
   daemon(): RealDaemon;
+  /** The data directory's id: what all that is ours at the engine carries as `rpx.daemon`. */
+  readonly daemonId: string;
   readonly call: RealDaemon["call"];
   /** Starts another on the same data, the one before having ended. */
   startAgain(config?: RealDaemonOptions["config"]): Promise<void>;
@@ -67,8 +69,8 @@ export type ContainerDaemon = {
   journal(): Promise<EventBody[]>;
   /** Lines `ran JOB` of an endpoint's workers, by job: how often each was begun. */
   runs(endpoint: DeployedEndpoint): Promise<Map<string, number>>;
-  /** Containers are exactly those that the rows of workers name, 10 s from now at the latest. */
-  agree(): Promise<void>;
+  /** Containers are exactly those that the rows of workers name, 10 s from now at the latest; of all endpoints, or of one. */
+  agree(name?: string): Promise<void>;
   /** Ends the daemon and removes all that it made. */
   close(): Promise<void>;
 };
@@ -99,7 +101,8 @@ export async function startContainerDaemon(options: ContainerDaemonOptions = {})
   const docker = async (...args: string[]): Promise<string> =>
     (await execa("docker", args, { env, timeout: DOCKER_LIMIT_MS })).stdout.trim();
   const ids = async (...args: string[]) => (await docker(...args)).split("\n").filter(Boolean);
-  const containers = () => ids("ps", "--all", "--quiet", "--no-trunc", "--filter", label);
+  const containers = (...filters: string[]) =>
+    ids("ps", "--all", "--quiet", "--no-trunc", ...[label, ...filters].flatMap((each) => ["--filter", each]));
 
   const call: RealDaemon["call"] = (...args) => daemon.call(...args);
   async function get<T>(address: string): Promise<T> {
@@ -107,6 +110,8 @@ export async function startContainerDaemon(options: ContainerDaemonOptions = {})
     expect(reply.status, reply.text).toBe(200);
     return reply.json<T>();
   }
+
+  const endpoint = (name: string): Promise<EndpointBody> => get(`/api/endpoints/${name}`);
 
   const send: ContainerDaemon["send"] = async (release, files = {}) => {
     const folder = code.write({ "handler.py": HANDLER, "release.txt": release, ...files });
@@ -158,9 +163,9 @@ export async function startContainerDaemon(options: ContainerDaemonOptions = {})
     });
   };
 
-  const busy: ContainerDaemon["busy"] = async (endpoint) => {
-    const id = await endpoint.submit({ do: "wait" });
-    const { workerId = "" } = await endpoint.until(id, ["IN_PROGRESS"], LIVE_MS);
+  const busy: ContainerDaemon["busy"] = async (on) => {
+    const id = await on.submit({ do: "wait" });
+    const { workerId = "" } = await on.until(id, ["IN_PROGRESS"], LIVE_MS);
     return { id, worker: await get(`/api/workers/${workerId}`) };
   };
 
@@ -192,12 +197,17 @@ export async function startContainerDaemon(options: ContainerDaemonOptions = {})
     return new Map([...Map.groupBy(jobs, (job) => job)].map(([job, all]) => [job, all.length]));
   }
 
-  async function agree(): Promise<void> {
+  async function agree(name?: string): Promise<void> {
     let seen: unknown;
+    const of = name === undefined ? "" : `?endpoint=${name}`;
+    const only = name === undefined ? [] : [`label=rpx.endpoint=${(await endpoint(name)).id}`];
     const same = async () => {
-      const workers = (await call("GET", "/api/workers")).json<WorkerBody[]>();
+      const workers = (await call("GET", `/api/workers${of}`)).json<WorkerBody[]>();
       const rows = workers.filter(({ state }) => state !== "unhealthy" && state !== "throttled");
-      const [named, present] = [rows.map(({ container }) => container).sort(), (await containers()).sort()];
+      const [named, present] = [
+        rows.map(({ container }) => container).sort(),
+        (await containers(...only)).sort(),
+      ];
       seen = { rows: rows.map(({ id, state, container }) => ({ id, state, container })), present };
       return JSON.stringify(named) === JSON.stringify(present);
     };
@@ -237,12 +247,13 @@ export async function startContainerDaemon(options: ContainerDaemonOptions = {})
 
   return {
     daemon: () => daemon,
-    ...{ call, docker, containers, send, create, roll, release, releaseIs, busy, journal, runs, agree },
-    ...{ killAll, killChild },
+    daemonId,
+    ...{ send, create, roll, release, releaseIs, busy },
+    ...{ endpoint, killAll, killChild, call, docker, journal, runs, agree },
+    containers: () => containers(),
     startAgain: async (config) => {
       daemon = await start(config);
     },
-    endpoint: (name) => get(`/api/endpoints/${name}`),
     worker: (id) => get(`/api/workers/${id}`),
     openGate: async (container) => void (await docker("exec", container, "touch", GATE)),
     close: async () => {
