@@ -80,10 +80,10 @@ export function createAdoption(options: AdoptionOptions): Adoption {
     else await sleep.restore(row, present);
   }
 
-  /** Rows without a process ended with the process that owned them: their jobs go back uncounted. */
-  async function endMissing({ id, state }: Worker): Promise<void> {
+  /** How it ended is not known: its jobs go back uncounted. */
+  async function endMissing({ id, state, pool }: Worker): Promise<void> {
     if (state === "failed") return;
-    const reason = "its process ended while nobody watched";
+    const reason = `${pool === "docker" ? "its container was removed" : "its process ended"} while nobody watched`;
     await store.jobs.endLeases(id, "return", reason, clock.nowMs());
     await bury(id, reason);
   }
