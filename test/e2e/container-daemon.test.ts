@@ -45,6 +45,10 @@ describe.skipIf(skipAloud(findEngine()))("containers and their daemon", { timeou
     expect((await on.containers()).sort()).toEqual(containersOf(busy));
     for (const { id } of busy) expect(await endpoint.status(id)).toMatchObject({ status: "IN_PROGRESS" });
     for (const container of containersOf(busy)) await on.openGate(container);
+    await expectDoneOnce(busy);
+  }
+
+  async function expectDoneOnce(busy: readonly Busy[]): Promise<void> {
     for (const { id, worker } of busy) {
       expect(await endpoint.end(id, WAIT_MS)).toMatchObject({
         status: "COMPLETED",
@@ -74,6 +78,14 @@ describe.skipIf(skipAloud(findEngine()))("containers and their daemon", { timeou
     expect((await on.containers()).sort()).toEqual(containersOf(busy));
     await on.startAgain();
     await expectUndisturbed(busy);
+  });
+
+  test("F-04: jobs that end while no daemon runs are told to the next", async () => {
+    const busy = await allBusy();
+    await on.killAll();
+    for (const container of containersOf(busy)) await on.openGate(container);
+    await on.startAgain();
+    await expectDoneOnce(busy);
   });
 
   test("F-40: SIGHUP replaces the daemon, and nothing else", async () => {
