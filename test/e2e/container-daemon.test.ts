@@ -118,7 +118,7 @@ describe.skipIf(skipAloud(findEngine()))("containers and their daemon", { timeou
     const next = await eventually(
       async () => {
         const { status, workerId = "" } = await endpoint.status(id);
-        return status === "IN_PROGRESS" && workerId !== worker?.id && on.worker(workerId);
+        return status === "IN_PROGRESS" && workerId !== worker?.id && on.settledWorker(workerId);
       },
       WAIT_MS,
       "another worker has the job",

@@ -171,6 +171,27 @@ describe.skipIf(isMissing)("an engine under workers with jobs", { timeout: LIMIT
     await expectDoneOnce(all);
   });
 
+  test("a worker that ends while the engine is away: its job is lost once the engine is back, and it alone", async () => {
+    const { ids, open } = await allBusy();
+    const [id = "", ...others] = ids;
+    const { workerId = "" } = await endpoint.status(id);
+    const { container } = await on.settledWorker(workerId);
+    const pid = Number(await on.docker("inspect", "--format", "{{.State.Pid}}", container ?? ""));
+    await engine.kill();
+    process.kill(pid, "SIGKILL");
+    await engine.start();
+    const isLost = async () => (await endpoint.status(id)).workerId !== workerId;
+    await eventually(isLost, WAIT_MS, "the job is taken from it");
+    open();
+    expect(await endpoint.end(id, WAIT_MS)).toMatchObject({ status: "COMPLETED", retries: 1 });
+    expect(await on.worker(workerId)).toMatchObject({
+      state: "gone",
+      reason: expect.stringContaining("killed by SIGKILL"),
+    });
+    await expectDoneOnce(others);
+    await on.agree();
+  });
+
   async function expectEnded(ids: readonly string[]): Promise<void> {
     for (const id of ids) expect(await endpoint.end(id, WAIT_MS)).toMatchObject({ status: "COMPLETED" });
   }
