@@ -38,6 +38,8 @@ describe("every client route (T-03, ACC-16)", () => {
       worker: worker.id,
       key: "nobody",
       secret: "nothing",
+      registry: "nothing",
+      version: "1",
       digest: "0".repeat(64),
       ...parameters,
     });

@@ -88,7 +88,9 @@ const BUILT: BuiltRelease = {
 /** `own`: adapters of the test's instead of the usual ones. */
 export async function startTestDaemon(
   config: Partial<DaemonConfigInput> = {},
-  own: Partial<Pick<Adapters, "logStore" | "secretBox">> = {},
+  own: Partial<
+    Pick<Adapters, "logStore" | "secretBox" | "images" | "bundles" | "artifacts" | "diskShares">
+  > = {},
 ): Promise<TestDaemon> {
   const clock = createTestClock();
   const host = createInProcessHost();
