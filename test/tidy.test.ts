@@ -146,6 +146,8 @@ const EXTRA_EDGES: readonly (readonly [RegExp, string])[] = [
   // Endpoints hand their new releases over in the terms of who makes them.
   [/^src\/runtime\/service\/endpoints\.ts$/, "src/runtime/service/releases.ts"],
   [/^src\/runtime\/adapters\/(sqlite|postgres)\//, `${ADAPTERS}sql-migrate.ts`],
+  // Output of containers goes into the same files as that of processes.
+  [/^src\/runtime\/adapters\/docker\/log-(follow|frames)\.ts$/, "src/supervisor/stamped-lines.ts"],
   // What it knows of its containers is looked at again and again, like everything.
   [/^src\/runtime\/adapters\/docker\//, LOOP],
 ];

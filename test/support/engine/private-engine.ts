@@ -12,6 +12,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -45,10 +46,16 @@ export type PrivateEngine = {
   close(): Promise<void>;
 };
 
-/** With `live-restore`, so that containers outlive the engine. `bip` is its bridge's address, in a namespace where nobody else is. */
-export async function createPrivateEngine(
-  options: { readonly bip?: string; readonly args?: readonly string[] } = {},
-): Promise<PrivateEngine> {
+export type PrivateEngineOptions = {
+  /** Its bridge's address, in a namespace where nobody else is. */
+  readonly bip?: string;
+  readonly args?: readonly string[];
+  /** A file that it sees as /etc/resolv.conf. Absent: this machine's. */
+  readonly resolvConf?: string;
+};
+
+/** With `live-restore`, so that containers outlive the engine. */
+export async function createPrivateEngine(options: PrivateEngineOptions = {}): Promise<PrivateEngine> {
   await sweep();
   const folder = mkdtempSync(path.join(tmpdir(), `${PREFIX}${process.pid}-`));
   const namespace = path.basename(folder);
@@ -57,13 +64,15 @@ export async function createPrivateEngine(
   run("mount", "-t", "tmpfs", "-o", `size=${DATA_MIB}m,mode=700`, "tmpfs", folder);
   run("ip", "netns", "add", namespace);
   run("nsenter", `--net=/run/netns/${namespace}`, "ip", "link", "set", "lo", "up");
+  const ownMounts =
+    options.resolvConf === undefined ? [] : [`--mount=${bindResolvConf(folder, options.resolvConf)}`];
   let daemon: ChildProcess | null = null;
 
   function launch(): ChildProcess {
     mkdirSync(`${folder}/exec`, { recursive: true });
     const log = openSync(`${folder}/dockerd.log`, "a");
     const args = [
-      ...[`--net=/run/netns/${namespace}`, "dockerd", "--live-restore"],
+      ...[`--net=/run/netns/${namespace}`, ...ownMounts, "dockerd", "--live-restore"],
       ...[`--data-root=${folder}/data`, `--exec-root=${folder}/exec`, `--pidfile=${folder}/docker.pid`],
       ...[`--host=${host}`, `--bip=${options.bip ?? "10.213.0.1/24"}`, ...(options.args ?? [])],
     ];
@@ -136,11 +145,21 @@ export async function createPrivateEngine(
   return engine;
 }
 
+/** Makes a mount namespace with another /etc/resolv.conf; one for all starts, because containers that live on are mounted in it. */
+function bindResolvConf(folder: string, resolvConf: string): string {
+  const file = `${folder}/mounts`;
+  writeFileSync(file, "");
+  // A namespace cannot be kept in a mount that others are told of.
+  run("mount", "--make-private", folder);
+  run("unshare", `--mount=${file}`, "mount", "--bind", resolvConf, "/etc/resolv.conf");
+  return file;
+}
+
 /** What a private engine needs of this machine and lacks, in words; null when all is here. */
 export function privateEngineMissing(): string | null {
   if (process.platform !== "linux") return "Linux";
   if (process.getuid?.() !== 0) return "root";
-  const missing = ["dockerd", "docker", "nsenter", "ip", "mount", "umount", "pgrep"].filter(
+  const missing = ["dockerd", "docker", "nsenter", "unshare", "ip", "mount", "umount", "pgrep"].filter(
     (program) => !isOnPath(program),
   );
   return missing.length === 0 ? null : missing.join(", ");

@@ -82,6 +82,8 @@ export function createEngine({ connection, label, clock, log }: EngineDeps): Eng
   const events = createListeners<EngineEvent | null>();
   let sentence: string | null = `the Docker engine at ${endpoint} was not asked yet`;
   let facts: EngineFacts | null = null;
+  /** Aborted when the engine is lost: nobody waits on for an answer that will not come. */
+  let absence = new AbortController();
   /** Aborted when the engine is found again: what listened to the one before listens to nobody. */
   let present = new AbortController();
   let following: Promise<void> | null = null;
@@ -98,8 +100,9 @@ export function createEngine({ connection, label, clock, log }: EngineDeps): Eng
   async function once<Answer>(
     call: (options: CallOptions) => Promise<Answer>,
     { limitMs = ASK_LIMIT_MS, signal }: AskOptions,
+    lost?: AbortSignal,
   ): Promise<Answer> {
-    const joined = joinSignals([closed.signal, signal]);
+    const joined = joinSignals([closed.signal, signal, lost]);
     const ended = new AbortController();
     void clock
       .sleep(limitMs, ended.signal)
@@ -137,6 +140,7 @@ export function createEngine({ connection, label, clock, log }: EngineDeps): Eng
     if (sentence === why) return;
     if (sentence === null) log.warn({ reason: why }, "Docker engine away");
     sentence = why;
+    absence.abort(awayError(why));
     changes.call();
   }
 
@@ -151,6 +155,7 @@ export function createEngine({ connection, label, clock, log }: EngineDeps): Eng
     }
     log.info({ endpoint, version: facts.version }, "Docker engine found");
     sentence = null;
+    absence = new AbortController();
     present.abort();
     present = new AbortController();
     changes.call();
@@ -197,7 +202,7 @@ export function createEngine({ connection, label, clock, log }: EngineDeps): Eng
       for (let tries = 1; ; tries += 1) {
         if (sentence !== null) throw awayError(sentence);
         try {
-          return await once(call, options);
+          return await once(call, options, absence.signal);
         } catch (error) {
           if (!isUnanswered(error)) throw error;
           watch.nudge();
