@@ -14,7 +14,6 @@ import type {
   Key,
   KeyId,
   QueuedJob,
-  Registry,
   Release,
   RunningJob,
   Secret,
@@ -25,6 +24,7 @@ import type {
   WorkerId,
   WorkerState,
 } from "../core/model.ts";
+import type { RegistryStore } from "./registry-store.ts";
 
 /**
  * The durable state. Methods that change something are whole transitions: each commits on its own or in one
@@ -387,17 +387,4 @@ export type SecretStore = {
   replaced(owner: string, name: string): readonly string[];
   /** Deletes up to `limit` values that were set aside before any worker that is remembered was made; returns how many. */
   pruneReplaced(nowMs: number, limit: number): Promise<number>;
-};
-
-/** Logins of image registries by name. Passwords come in sealed and go out sealed (ports/secret-box.ts); no journal row has one. */
-export type RegistryStore = {
-  setRegistry(
-    registry: Pick<Registry, "name" | "server" | "username"> & { readonly sealed: string },
-    maxRegistries: number,
-    nowMs: number,
-  ): Promise<"created" | "changed" | "too_many">;
-  removeRegistry(name: string, nowMs: number): Promise<boolean>;
-  /** In order of name. */
-  registries(): readonly Registry[];
-  sealed(name: string): string | null;
 };

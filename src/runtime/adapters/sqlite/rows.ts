@@ -8,13 +8,13 @@ import type {
   JobState,
   JournalEvent,
   Key,
-  Registry,
   Release,
   Secret,
   TerminalState,
   Worker,
   WorkerId,
 } from "../../core/model.ts";
+import type { Registry } from "../../ports/registry-store.ts";
 
 /** A row as node:sqlite returns it. */
 export type Row = Record<string, unknown>;
