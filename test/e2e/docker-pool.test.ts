@@ -2,6 +2,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { RpxError } from "../../src/contract/error.ts";
 import { CAPABILITIES } from "../../src/runtime/adapters/docker/container-spec.ts";
 import type { WorkerExit, WorkerStart } from "../../src/runtime/ports/worker-pool.ts";
 import { until } from "../conformance/worker-pool.ts";
@@ -166,8 +167,7 @@ describe.skipIf(isMissing)("the Docker pool", { timeout: 60_000 }, () => {
     });
 
     test("frozen by the engine, where the kernel's freezer is out of reach", async () => {
-      const other = await createTestPool({ withoutFreezer: true });
-      [made, crafted] = [await replace(other), []];
+      made = await replace(await createTestPool({ withoutFreezer: true }));
       const worker = await up("graceful");
       await made.pool.park(worker.workerId, "frozen");
       expect(statusOf(worker.id)).toBe("paused");
@@ -259,6 +259,18 @@ describe.skipIf(isMissing)("the Docker pool", { timeout: 60_000 }, () => {
         expect(await made.pool.list()).toEqual([]);
       }
       expect(made.exits.size).toBe(0);
+    });
+
+    test("one that runs already when its start fails leaves nothing behind", async () => {
+      const refuses = async (): Promise<never> => {
+        expect(dockerCommand("ps", "--filter", `label=rpx.daemon=${made.daemonId}`, "--quiet")).not.toBe("");
+        throw new RpxError("unavailable", "no rules for it");
+      };
+      made = await replace(await createTestPool({ network: { onContainerStarted: refuses } }));
+      await expect(made.start(made.worker("wait"))).rejects.toMatchObject({ message: "no rules for it" });
+      expect(dockerCommand("ps", "--all", "--filter", `label=rpx.daemon=${made.daemonId}`, "--quiet")).toBe(
+        "",
+      );
     });
 
     test("T-12: a folder that would show the host to the worker is refused", async () => {

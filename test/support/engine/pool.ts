@@ -47,6 +47,8 @@ export type TestPoolOptions = {
   readonly host?: string;
   /** As where this daemon may not use the kernel's freezer. */
   readonly withoutFreezer?: boolean;
+  /** In place of what the engine's own network does. */
+  readonly network?: Partial<WorkerNetwork>;
 };
 
 export async function createTestPool(options: TestPoolOptions = {}): Promise<TestPool> {
@@ -66,7 +68,7 @@ async function open(home: Home): Promise<TestPool> {
   const pool = createDockerPool({
     ...{ engine, logs, clock, daemonId, dataDir },
     log: QUIET,
-    network: DEFAULT_BRIDGE,
+    network: { ...DEFAULT_BRIDGE, ...home.network },
     images: createStartImages({ engine, clock, login: async () => null }),
     mountable: [],
     ...(home.withoutFreezer && { findFreezer: async () => null }),
