@@ -6,7 +6,7 @@ import { LABELS } from "../../../src/runtime/adapters/docker/container-spec.ts";
 import { createEngine, type Engine } from "../../../src/runtime/adapters/docker/engine.ts";
 import { connectEngine } from "../../../src/runtime/adapters/docker/engine-connection.ts";
 import type { WorkerNetwork } from "../../../src/runtime/adapters/docker/network-port.ts";
-import { createStartImages } from "../../../src/runtime/adapters/docker/start-image.ts";
+import { createStartImages, type RegistryLogin } from "../../../src/runtime/adapters/docker/start-image.ts";
 import { createDockerPool, type DockerPool } from "../../../src/runtime/adapters/docker/worker-pool.ts";
 import { createLogStore, type FileLogStore } from "../../../src/runtime/adapters/files/log-store.ts";
 import { createSystemClock } from "../../../src/runtime/adapters/system/clock.ts";
@@ -49,6 +49,8 @@ export type TestPoolOptions = {
   readonly withoutFreezer?: boolean;
   /** In place of what the engine's own network does. */
   readonly network?: Partial<WorkerNetwork>;
+  /** Stored registry logins by their name. */
+  readonly logins?: Readonly<Record<string, RegistryLogin>>;
 };
 
 export async function createTestPool(options: TestPoolOptions = {}): Promise<TestPool> {
@@ -69,7 +71,7 @@ async function open(home: Home): Promise<TestPool> {
     ...{ engine, logs, clock, daemonId, dataDir },
     log: QUIET,
     network: { ...DEFAULT_BRIDGE, ...home.network },
-    images: createStartImages({ engine, clock, login: async () => null }),
+    images: createStartImages({ engine, clock, login: async (name) => home.logins?.[name] ?? null }),
     mountable: [],
     ...(home.withoutFreezer && { findFreezer: async () => null }),
   });
