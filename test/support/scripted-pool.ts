@@ -50,6 +50,8 @@ export type ScriptedPool = WorkerPool & {
       cause?: NonNullable<WorkerExit["cause"]>;
     },
   ): void;
+  /** A worker's process is gone, and nobody can tell how it ended. */
+  lose(workerId: string): void;
   /** The pool goes away, or comes back; what ends meanwhile is told when it is asked again. */
   setAway(why: string | null): void;
   /** Forgets who listens: the daemon that did is gone. */
@@ -146,6 +148,12 @@ export function createScriptedPool(): ScriptedPool {
         reason: reason ?? `it ended with code ${code}`,
         ...(cause && { cause }),
       }),
+    lose: (workerId) => {
+      const worker = find(workerId);
+      if (!worker) return;
+      worker.exit = { workerId: worker.workerId, code: null, signal: null, reason: "lost" };
+      forgotten.add(worker.workerId);
+    },
     setAway: (why) => {
       away = why;
       for (const listener of [...changes]) listener();
