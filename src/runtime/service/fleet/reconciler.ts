@@ -113,7 +113,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     isShuttingDown: () => shuttingDown,
   });
   const starts: Starts = createStarts({ ...options, fleet, onFailed: ends.startFailed });
-  const sleep = createSleep({ ...options, fleet, shortageOf: starts.shortageOf, condemn: ends.condemn });
+  const sleep = createSleep({ ...options, fleet, roomFor: starts.roomFor, condemn: ends.condemn });
   const adoption = createAdoption({
     store,
     clock,
