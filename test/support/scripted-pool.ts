@@ -36,7 +36,7 @@ export type ScriptedPool = WorkerPool & {
   readonly held: readonly HeldStart[];
   /** Which starts the test finishes itself: those for which this holds. */
   holdStarts: ((start: WorkerStart) => boolean) | null;
-  /** Which workers a stop, park or wake of hangs for ever. */
+  /** Calls about which workers hang, for as long as this says so. */
   hangs: ((workerId: string) => boolean) | null;
   /** Parking, or waking, a worker fails with this text while it is set. */
   sleepFailure: string | null;
@@ -62,6 +62,9 @@ export type ScriptedPool = WorkerPool & {
   startFailure: string | null;
 };
 
+/** Real time between two looks whether a call still hangs. */
+const HANG_LOOK_MS = 2;
+
 export function createScriptedPool(): ScriptedPool {
   const started: ScriptedWorker[] = [];
   const held: HeldStart[] = [];
@@ -78,10 +81,10 @@ export function createScriptedPool(): ScriptedPool {
     for (const listener of [...listeners]) listener(worker.exit);
   }
 
-  /** A call as it reaches the pool: not while it is away, and never back from one that hangs. */
+  /** A call as it reaches the pool: not while it is away, and late where it hangs. */
   async function reach(workerId: string): Promise<ScriptedWorker | undefined> {
     if (away !== null) throw new Error(`the pool is away: ${away}`);
-    if (pool.hangs?.(workerId)) await new Promise(() => {});
+    while (pool.hangs?.(workerId)) await new Promise((resolve) => setTimeout(resolve, HANG_LOOK_MS));
     return find(workerId);
   }
 
