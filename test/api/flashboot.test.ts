@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { SETTLE_MS, SLEEP_MS } from "../../src/runtime/core/fleet-plan.ts";
+import { LEASE_MS, SETTLE_MS, SLEEP_MS } from "../../src/runtime/core/fleet-plan.ts";
 import type { WorkerId } from "../../src/runtime/core/model.ts";
 import { TAKE_HOLD_MS } from "../../src/runtime/service/deliveries.ts";
 import { fleetView } from "../support/fleet-view.ts";
@@ -22,6 +22,7 @@ async function asleep(name = "sleepy", workers = {}): Promise<{ endpoint: string
   await worker.takeJob();
   await worker.done(id, { output: 1 });
   const poll = worker.take();
+  await daemon.clock.advance(900);
   await daemon.until("it sleeps", () =>
     daemon.pool.running().some((each) => each.workerId === worker.id && each.asleep),
   );
@@ -117,6 +118,7 @@ describe("idle workers (D15)", () => {
     const id = await daemon.submit(endpoint);
     await daemon.clock.advance(50_000);
     expect(stateOf(worker)).toBe("ready");
+    await daemon.clock.advance(LEASE_MS - 49_000);
     await daemon.until("it is killed", () => fleet.asked(worker.id).includes("kill"));
     const next = await daemon.nextWorker();
     expect((await next.takeJob()).id).toBe(id);
@@ -185,6 +187,7 @@ describe("the ladder of sleep", () => {
     await daemon.until("it boots", () => stateOf(worker) === "starting");
     await daemon.clock.advance(4_000);
     expect(stateOf(worker), "its time counts from its waking").toBe("starting");
+    await daemon.clock.advance(900);
     await daemon.until("it is killed", () => fleet.asked(worker.id).includes("kill"));
     expect(await fleet.reason(id)).toMatch(/start timeout of 5 s/);
   });
