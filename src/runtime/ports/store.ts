@@ -118,7 +118,10 @@ export type JobFilter = {
   readonly limit: number;
 };
 
-/** `oldestWaitMs` ignores low-priority jobs: they never scale anything up. */
+/**
+ * An endpoint's own queue; jobs that are pinned to a release are not of it. `inQueueNormal` and `oldestQueuedAtMs` ignore low-priority
+ * jobs too: they never scale anything up.
+ */
 export type QueueSample = {
   readonly inQueue: number;
   readonly inQueueNormal: number;
