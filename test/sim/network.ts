@@ -19,6 +19,15 @@ export type Reply = {
   readonly headers: Readonly<Record<string, string>>;
 };
 
+/** The jobs that a reply brings a worker, with the numbers of their deliveries. */
+export function jobsIn({ status, text, headers }: Reply): { id: string; step: number; number: number }[] {
+  const numbers = headers["x-rpx-attempts"]?.split(",");
+  if (status !== 200 || numbers === undefined) return [];
+  const parsed: unknown = JSON.parse(text);
+  const jobs = (Array.isArray(parsed) ? parsed : [parsed]) as { id: string; input: { n: number } }[];
+  return jobs.map(({ id, input }, at) => ({ id, step: input.n, number: Number(numbers[at]) }));
+}
+
 /** A request on its way through the machine. */
 export type Exchange = {
   readonly request: Request;
