@@ -141,6 +141,8 @@ export type History = {
   readonly streams: StreamRead[];
   readonly webhooks: WebhookPost[];
   readonly outages: Outage[];
+  /** When daemons began to serve. */
+  readonly servesMs: number[];
   readonly leaps: Leap[];
 };
 
@@ -157,6 +159,7 @@ export function createHistory(): History {
     streams: [],
     webhooks: [],
     outages: [],
+    servesMs: [],
     leaps: [],
   };
 }

@@ -178,6 +178,7 @@ export function createMachine(
     }
     world.trace(`daemon ${own.number} serves`);
     own.ready = true;
+    history.servesMs.push(clock.nowMs());
     world.disturb();
     serveQueue();
   }

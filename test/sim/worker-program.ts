@@ -48,7 +48,7 @@ export function runWorker(
   const { workerId, env } = process.start;
   const { worker: program, prefetch } = plan.endpoints[endpoint] as EndpointPlan;
   const own = program.sdk === "own";
-  const peer = network.peer(`worker ${workerId}`);
+  const peer = network.peer(`worker ${workerId}`, endpoint);
   const held = new Set<Held>();
   const waiting: Held[] = [];
   let terminated = false;

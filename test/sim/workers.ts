@@ -97,7 +97,7 @@ export function createWorkers(world: World, network: Network): Workers {
     process.onEnd(({ reason }) => {
       life.endedAtMs = clock.nowMs();
       life.ended = endedHow(reason);
-      if (life.ended !== "asked") world.disturb();
+      if (life.ended !== "asked") world.disturb(endpoint);
       running.delete(workerId);
       world.trace(`process ${workerId} ended: ${reason}`);
       for (const delivery of history.deliveries) {
