@@ -13,7 +13,6 @@ export type Running = {
   readonly peer: Peer;
   terminate(): void;
   hang(pings: boolean): void;
-  isSound(): boolean;
   askingSinceMs(): number | null;
 };
 
@@ -311,7 +310,6 @@ export function runWorker(
     endpoint,
     peer,
     terminate,
-    isSound: () => !hung && !peer.isCut(),
     askingSinceMs: () => (hung || terminated || peer.isCut() ? null : askingSinceMs),
     hang: (pingsGoOn: boolean) => {
       hung = true;
