@@ -73,6 +73,13 @@ export function findPlanted(bug: string, options: PlantedOptions = {}): Promise<
   });
 }
 
+/** Its own seed finds it at once; where the world has changed since, the others may. */
+export async function findAgain(bug: string): Promise<Finding> {
+  const from = knownSeeds()[bug];
+  const known = from === undefined ? null : await findPlanted(bug, { from, seeds: 1 });
+  return known === null || known.seed === null ? findPlanted(bug) : known;
+}
+
 /** Plants a bug into a copy of the sources; rejects when its patch no longer fits. */
 export async function withPlanted<T>(bug: string, use: (copy: string) => Promise<T>): Promise<T> {
   const copy = mkdtempSync(join(tmpdir(), "rpx-planted-"));
@@ -112,7 +119,7 @@ async function main(args: readonly string[]): Promise<void> {
   const seeds = new Map(Object.entries(knownSeeds()));
   console.log("| Bug | found by seed | through | what it saw |\n| --- | --- | --- | --- |");
   for (const bug of plantedBugs().filter((each) => names.length === 0 || names.includes(basename(each)))) {
-    const { seed, check, message } = await findPlanted(bug);
+    const { seed, check, message } = await findAgain(bug);
     console.log(
       `| ${bug} | ${seed ?? "not found"} | ${check ?? "-"} | ${message.split("\n")[0]?.slice(0, 120)} |`,
     );
