@@ -25,10 +25,9 @@ export function checkDeliveries(world: World, stories: ReadonlyMap<string, JobSt
 /** Somebody cancelled the job, or its time to live was over, while it was on its way: its worker held nothing and could be asked to end. */
 function endedOnItsWay(world: World, story: JobStory | undefined, byMs: number): boolean {
   if (story === undefined) return false;
-  const { cancels, retries, submission, sentAtMs } = story;
+  const { cancels, submission, sentAtMs } = story;
   if (cancels.some((cancel) => cancel.sentAtMs <= byMs && cancel.outcome !== "refused")) return true;
-  const begunAtMs = retries.find((retry) => retry.outcome !== "refused")?.sentAtMs ?? sentAtMs;
-  return elapsedAtMost(world, Math.min(begunAtMs, sentAtMs), byMs) >= submission.ttlMs;
+  return elapsedAtMost(world, sentAtMs, byMs) >= submission.ttlMs;
 }
 
 /** INV-6: a worker gets a job again only after it showed that it does not hold it. */
