@@ -11,7 +11,7 @@ export function describeEndpoint(endpoint: EndpointBody): string {
     ["state", endpoint.state],
     ["reason", endpoint.reason],
     ["release", endpoint.release],
-    ["pool", `${endpoint.pool} (isolation: ${endpoint.isolation})`],
+    ["pool", `${endpoint.pool} (isolation: ${endpoint.isolation}, ${endpoint.isolationReason})`],
     ["handler", `${endpoint.handler ?? "the image's own"} (${endpoint.runtime})`],
     ["jobs", counts(jobs)],
     ["workers", counts(workerCounts)],

@@ -24,6 +24,8 @@ export const daemonConfigSchema = z.strictObject({
     .optional(),
   /** SIGTERM ends workers in containers too, which otherwise outlive the daemon. */
   stopWorkers: z.boolean().default(false),
+  /** How workers reach the worker listener, instead of the address that their pool finds. */
+  workerUrl: z.string().optional(),
   /** Base of printed URLs, and an allowed Host name. */
   publicUrl: z.string().optional(),
   tls: z.strictObject({ certPath: z.string(), keyPath: z.string() }).optional(),
