@@ -73,11 +73,15 @@ type CallOptions = Pick<Call, "query" | "body" | "headers" | "silenceMs" | "isRe
 const UPLOAD_SILENCE_MS = 120_000;
 const BUILD_SILENCE_MS = 900_000;
 
-/** Gets each step of a build, a sentence each. */
-export type OnProgress = (step: string) => void;
+/** Gets each step of a build, a sentence each; `percent` (0 to 100) where the size of its work is known. */
+export type OnProgress = (step: string, percent?: number) => void;
 
 /** One line of a build's answer. */
-type BuildLine = ErrorParts & { readonly progress?: string; readonly endpoint?: EndpointBody };
+type BuildLine = ErrorParts & {
+  readonly progress?: string;
+  readonly percent?: number;
+  readonly endpoint?: EndpointBody;
+};
 
 export type Client = ReturnType<typeof createClient>;
 
@@ -119,7 +123,7 @@ export function createClient(deps: ClientDeps) {
   async function build(route: Route, options: CallOptions, onProgress?: OnProgress): Promise<EndpointBody> {
     const headers = { accept: "application/x-ndjson" };
     for await (const line of lines<BuildLine>(route, { ...options, headers, silenceMs: BUILD_SILENCE_MS })) {
-      if (line.progress !== undefined) onProgress?.(line.progress);
+      if (line.progress !== undefined) onProgress?.(line.progress, line.percent);
       if (line.endpoint !== undefined) return line.endpoint;
       if (line.error !== undefined) throw refusalOf(line);
     }

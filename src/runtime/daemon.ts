@@ -188,8 +188,8 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     events,
     activity,
     host: adapters.host,
-    workerUrl: listeners.workerUrl,
-    budget: config.budget ?? wholeMachine(adapters.host),
+    workerUrl: workerUrlOf,
+    budget: budgetOf(config, adapters.host),
     environment: (_endpoint, env) => ({ ...env }),
     standstill,
     lastSeenMs: workers.lastSeenMs,
@@ -246,13 +246,20 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   }
   const workerUrl = () => listeners.workerUrl("process") ?? "";
 
-  /** Where workers of a new endpoint run: in containers where an engine answers. */
-  function defaultPool({ source }: CreateEndpoint, onStep: OnStep): PoolKind {
+  /** As workers of a pool reach the listener; what the user says of containers holds once it is open. */
+  function workerUrlOf(pool: PoolKind): string | null {
+    const found = listeners.workerUrl(pool);
+    const isTold = pool === "docker" && config.workerUrl !== undefined && listeners.bound() !== null;
+    return isTold ? (config.workerUrl ?? null) : found;
+  }
+
+  /** Where workers of a new endpoint run: in containers where an engine answers, or where nothing else can run them. */
+  function defaultPool({ source, handler }: CreateEndpoint, onStep: OnStep): PoolKind {
     if (config.pool !== "auto") return config.pool;
     const docker = pools.docker;
     if (!docker) return "process";
     const away = docker.away();
-    if (away === null || source.kind === "image") return "docker";
+    if (away === null || source.kind === "image" || handler === undefined) return "docker";
     onStep(`workers run as processes, not isolated: ${away}`);
     return "process";
   }
@@ -413,11 +420,11 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   };
 }
 
-function wholeMachine({ cpuCount, memoryGiB, diskBytes }: Host): Resources {
+function budgetOf({ budget = {} }: DaemonConfig, { cpuCount, memoryGiB, diskBytes }: Host): Resources {
   return {
-    cpus: cpuCount * BUDGET_SHARE,
-    memoryBytes: memoryGiB * 2 ** 30 * BUDGET_SHARE,
-    diskBytes: diskBytes * BUDGET_SHARE,
+    cpus: budget.cpus ?? cpuCount * BUDGET_SHARE,
+    memoryBytes: budget.memoryBytes ?? memoryGiB * 2 ** 30 * BUDGET_SHARE,
+    diskBytes: budget.diskBytes ?? diskBytes * BUDGET_SHARE,
   };
 }
 

@@ -15,6 +15,7 @@ import type {
   KeyId,
   QueuedJob,
   Release,
+  ReleaseFailure,
   RunningJob,
   SleepDepth,
   StartPhase,
@@ -252,6 +253,7 @@ export type FleetStore = {
     to: "live" | "superseded" | "failed",
     reason: string,
     nowMs: number,
+    failure?: ReleaseFailure,
   ): Promise<boolean>;
   /** Says anew why a release is in its state. Not synced, not journaled. */
   setReleaseReason(ref: ReleaseRef, reason: string): Promise<void>;

@@ -97,7 +97,7 @@ export function createRollouts(options: RolloutsOptions): Rollouts {
       const failure = await firstFailure(release, end.signal);
       if (!running || end.signal.aborted) return;
       if (failure === null) await goLive(release, "serves");
-      else await store.fleet.moveRelease(release, "failed", failure, clock.nowMs());
+      else await store.fleet.moveRelease(release, "failed", failure, clock.nowMs(), "test");
     } finally {
       if (testing.get(release.endpointId)?.version === release.version) testing.delete(release.endpointId);
     }
@@ -173,7 +173,8 @@ export function createRollouts(options: RolloutsOptions): Rollouts {
     const release = provingOf(endpointOf(endpointId));
     if (release?.version !== version || options.isAway(release.spec.pool)) return look(endpointId);
     testing.get(endpointId)?.end.abort();
-    await store.fleet.moveRelease(release, "failed", `its first worker failed: ${reason}`, clock.nowMs());
+    const said = `its first worker failed: ${reason}`;
+    await store.fleet.moveRelease(release, "failed", said, clock.nowMs(), "worker");
   }
 
   /** The tests of a release that is over, whichever way, are of no use any more. */
