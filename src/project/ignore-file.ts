@@ -15,14 +15,14 @@ export type Ignored = { isIgnored(path: string): boolean; readonly mayTakeBack: 
 
 /**
  * .dockerignore as Docker reads it: every pattern starts at the root, the last one that fits a path or a folder above it
- * decides. One matcher a line, because in the rules of git nothing below a left-out folder could be taken back.
+ * decides. One matcher a line, because in the rules of git nothing below a left-out folder could be taken back. `more` are patterns
+ * behind the file's, which decide before it: `!Dockerfile` keeps what Docker sends whatever the file says.
  */
-export async function readIgnoreFile(root: string): Promise<Ignored> {
+export async function readIgnoreFile(root: string, more: readonly string[] = []): Promise<Ignored> {
   const text = await readFile(join(root, IGNORE_FILE), "utf8").catch(() => "");
   const lines = text.split(/\r?\n/).map((line) => line.trim());
-  const rules = [...DEFAULT_IGNORED, ...lines.filter((line) => line !== "" && !line.startsWith("#"))].map(
-    ignoreRule,
-  );
+  const asked = lines.filter((line) => line !== "" && !line.startsWith("#"));
+  const rules = [...DEFAULT_IGNORED, ...asked, ...more].map(ignoreRule);
   return {
     isIgnored: (path) => rules.findLast((rule) => rule.matches(path))?.leavesOut ?? false,
     mayTakeBack: rules.some((rule) => !rule.leavesOut),

@@ -25,11 +25,16 @@ export type PackedFolder = {
 
 /**
  * Packs a folder as Docker would send it: .dockerignore decides, links stay links. Throws RpxError `usage` for a link that
- * leads out of the folder (T-21), for what is no file, folder or link, and `too_large` beyond the caps.
+ * leads out of the folder (T-21), for what is no file, folder or link, and `too_large` beyond the caps. `kept` are files that go with it
+ * whatever .dockerignore says: the Dockerfile.
  */
-export async function packFolder(folder: string): Promise<PackedFolder> {
+export async function packFolder(folder: string, kept: readonly string[] = []): Promise<PackedFolder> {
   const root = await realpath(folder);
-  const paths = await listFolder(root, await readIgnoreFile(root));
+  const ignored = await readIgnoreFile(
+    root,
+    kept.map((path) => `!${path}`),
+  );
+  const paths = await listFolder(root, ignored);
   const scratch = await mkdtemp(join(tmpdir(), "rpx-pack-"));
   const dispose = (): Promise<void> => rm(scratch, { recursive: true, force: true });
   const file = join(scratch, "folder.tar");
