@@ -1,9 +1,9 @@
 import { sanitizeLine } from "../text/sanitize.ts";
 import { talk } from "./output.ts";
 
-/** Says what is going on: `step` names the present step, `done` ends the last one. */
+/** Says what is going on: `step` names the present step, with its percentage where that is known; `done` ends the last one. */
 export type Progress = {
-  readonly step: (text: string) => void;
+  readonly step: (text: string, percent?: number) => void;
   readonly done: () => void;
 };
 
@@ -13,14 +13,18 @@ export type Progress = {
  */
 export async function createProgress(options: { readonly isJson: boolean }): Promise<Progress> {
   const turns = Boolean(process.stderr.isTTY) && !process.env.CI && !options.isJson;
-  return turns ? createSpinner() : { step: (text) => talk(sanitizeLine(text)), done: () => {} };
+  return turns ? createSpinner() : { step: (text, percent) => talk(stepText(text, percent)), done: () => {} };
 }
 
 async function createSpinner(): Promise<Progress> {
   const { default: ora } = await import("ora");
   const spinner = ora({ stream: process.stderr, discardStdin: false });
   return {
-    step: (text) => void spinner.start(sanitizeLine(text)),
+    step: (text, percent) => void spinner.start(stepText(text, percent)),
     done: () => void spinner.stop(),
   };
+}
+
+function stepText(text: string, percent: number | undefined): string {
+  return sanitizeLine(percent === undefined ? text : `${text}, ${Math.floor(percent)} %`);
 }

@@ -1,9 +1,10 @@
 import type { Client } from "../client/client.ts";
 import type { CreateEndpoint, EndpointConfig } from "../contract/schemas/endpoint.ts";
+import type { Project } from "../project/load.ts";
 import type { Progress } from "./progress.ts";
 
 /** Where a release's code is, as `POST /api/endpoints` takes it. */
-export type SentCode = Pick<CreateEndpoint, "source" | "handler" | "python">;
+export type SentCode = Pick<CreateEndpoint, "source" | "handler" | "dockerfile" | "python">;
 
 /** A folder that the daemon has now, and what the folder says of its endpoint. */
 export type SentProject = {
@@ -17,14 +18,44 @@ export type SentProject = {
  * Reads the project at `path` (a handler or its folder), packs it and sends it unless the daemon has it already. Throws RpxError `usage`
  * for a project that cannot be read.
  */
-export async function sendProject(client: Client, path: string, progress: Progress): Promise<SentProject> {
-  const [{ loadProject }, { packFolder }] = await Promise.all([
-    import("../project/load.ts"),
-    import("../project/pack.ts"),
-  ]);
-  const { name, config, warnings, folder, handler, python } = await loadProject(path);
+export async function sendProject(
+  client: Client,
+  path: string,
+  { dockerfile, progress }: { readonly dockerfile?: string | undefined; readonly progress: Progress },
+): Promise<SentProject> {
+  const { loadProject } = await import("../project/load.ts");
+  const project = await loadProject(path, { dockerfile });
+  const { name, config, warnings } = project;
+  return { name, config, warnings, code: await sendCode(client, project, progress) };
+}
+
+/** Sends the code of a project, unless it is an image, which the daemon fetches itself. */
+export async function sendCode(client: Client, project: Project, progress: Progress): Promise<SentCode> {
+  const { image, handler, dockerfile, python } = project;
+  if (image !== null) return imageCode(image);
+  const source = { kind: "bundle", digest: await sendFolder(client, project, progress) } as const;
+  return { source, ...namesOf({ handler, dockerfile, python }) };
+}
+
+/** The code of a release that is an image. */
+export function imageCode(reference: string): SentCode {
+  return { source: { kind: "image", reference } };
+}
+
+/** What is named inside a source; what is not there stays out of the request. */
+export function namesOf(code: Pick<Project, "handler" | "dockerfile" | "python">): Omit<SentCode, "source"> {
+  return Object.fromEntries(Object.entries(code).filter(([, value]) => value !== null));
+}
+
+/** Packs a folder and sends it unless the daemon has it already; its SHA-256. */
+async function sendFolder(
+  client: Client,
+  { folder, dockerfile }: Project,
+  progress: Progress,
+): Promise<string> {
+  const { packFolder } = await import("../project/pack.ts");
   progress.step(`packing ${folder}`);
-  const packed = await packFolder(folder);
+  const packed = await packFolder(folder, dockerfile === null ? [] : [dockerfile]);
   try {
     if (!(await client.hasBundle(packed.digest))) {
       progress.step(`sending ${packed.bytes} bytes`);
@@ -33,6 +64,5 @@ export async function sendProject(client: Client, path: string, progress: Progre
   } finally {
     await packed.dispose();
   }
-  const source = { kind: "bundle", digest: packed.digest } as const;
-  return { name, config, warnings, code: { source, handler, ...(python === null ? {} : { python }) } };
+  return packed.digest;
 }
