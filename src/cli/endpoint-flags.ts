@@ -129,6 +129,9 @@ const KEYS = {
   },
 } as const satisfies Record<string, { at: readonly string[]; kind: Kind; summary: string }>;
 
+/** Tables whose keys are the user's own: a flag a table, repeated for each pair. */
+const PAIR_TABLES = ["env", "volumes"] as const;
+
 const HELP_VALUES: Record<Kind, string> = {
   whole: "N",
   number: "N",
@@ -227,7 +230,7 @@ export function configFromFlags(flags: Readonly<Record<string, unknown>>): Endpo
     const given = flags[name];
     if (given !== undefined) setAt(config, at, toValue(name, kind, given));
   }
-  for (const table of ["env", "volumes"]) {
+  for (const table of PAIR_TABLES) {
     const given = flags[table];
     if (Array.isArray(given)) config[table] = readPairs(table, given.map(String));
   }
@@ -299,6 +302,11 @@ function readPairs(flag: string, pairs: readonly string[]): Record<string, strin
       return [pair.slice(0, at), pair.slice(at + 1)];
     }),
   );
+}
+
+/** The place in rpx.toml of each flag, `table.key`. */
+export function flagPlaces(): string[] {
+  return [...Object.values(KEYS).map(({ at }) => at.join(".")), ...PAIR_TABLES];
 }
 
 /** Settings above settings: tables key by key, values and lists whole. */
