@@ -18,7 +18,7 @@ export function describeScale({
     ["endpoint", name],
     ["workers", `${workers.min} to ${workers.max}${extra}, idle ones stay ${workers.idle_timeout}`],
     ["scale", `by ${scale.by}, from ${scale.threshold} ${unit}`],
-    ["wanted", `${desiredWorkers} workers, ${up} are there`],
+    ["wanted", `${desiredWorkers}; ${up} are there`],
     ["state", `${state}: ${reason}`],
   ]);
 }
