@@ -1,6 +1,6 @@
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
-import type { Check } from "./doctor.ts";
+import type { Check } from "./doctor-check.ts";
 
 const DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock";
 /** Longest wait in ms for any one answer. */

@@ -3,18 +3,10 @@ import { statSync } from "node:fs";
 import { promisify } from "node:util";
 import { createClient } from "../client/client.ts";
 import { createHttpSend } from "../client/send-http.ts";
-import { type ErrorCode, RpxError } from "../contract/error.ts";
+import { RpxError } from "../contract/error.ts";
+import type { Check } from "./doctor-check.ts";
 import { checkPools } from "./doctor-docker.ts";
 import { readSettings, type SettingFlags, type Settings } from "./settings.ts";
-
-/** One thing that was looked at. `code` says with which error a broken one ends the command. */
-export type Check = {
-  readonly name: string;
-  readonly state: "ok" | "note" | "broken";
-  readonly detail: string;
-  readonly hint?: string;
-  readonly code?: ErrorCode;
-};
 
 /** A setting, its value (a key only by its beginning) and where it came from. */
 export type SettingRow = { readonly name: string; readonly value: string; readonly from: string };

@@ -19,19 +19,23 @@ Exits 3 when there is no such endpoint, 2 for a number out of its range.`;
     endpoint: Args.string({ description: "name or id of the endpoint", required: true, ignoreStdin: true }),
   };
   static override flags = {
-    min: Flags.string({ summary: "Workers that always run", helpValue: "N", aliases: ["workers-min"] }),
+    min: Flags.string({
+      summary: "Workers that always run (also --workers-min)",
+      helpValue: "N",
+      aliases: ["workers-min"],
+    }),
     max: Flags.string({
-      summary: "Most workers; 0 pauses the endpoint",
+      summary: "Most workers; 0 pauses the endpoint (also --workers-max)",
       helpValue: "N",
       aliases: ["workers-max"],
     }),
     by: Flags.string({
-      summary: "queue-delay (delay, QUEUE_DELAY) or request-count (requests, REQUEST_COUNT)",
+      summary: "queue-delay (delay, QUEUE_DELAY) or request-count (requests, REQUEST_COUNT); also --scale-by",
       helpValue: "SCALER",
       aliases: ["scale-by"],
     }),
     threshold: Flags.string({
-      summary: "Seconds of delay, or jobs per worker",
+      summary: "Seconds of delay, or jobs per worker (also --scale-threshold)",
       helpValue: "N",
       aliases: ["scale-threshold"],
     }),
