@@ -30,6 +30,15 @@ import {
   updateEndpointSchema,
 } from "../src/contract/schemas/endpoint.ts";
 import {
+  buildImageSchema,
+  builtImageSchema,
+  imageSchema,
+  prunedSchema,
+  pruneImagesSchema,
+  pulledImageSchema,
+  pullImageSchema,
+} from "../src/contract/schemas/image.ts";
+import {
   eventSchema,
   healthSchema,
   jobBodySchema,
@@ -38,6 +47,19 @@ import {
   policySchema,
   WAIT_RANGE_MS,
 } from "../src/contract/schemas/job.ts";
+import {
+  registrySchema,
+  removedRegistrySchema,
+  setRegistrySchema,
+  storedRegistrySchema,
+} from "../src/contract/schemas/registry.ts";
+import { releaseSchema, rollbackSchema, warmSchema } from "../src/contract/schemas/release.ts";
+import {
+  secretSchema,
+  setSecretSchema,
+  storedSecretSchema,
+  unsetSecretSchema,
+} from "../src/contract/schemas/secret.ts";
 import { logLineSchema, workerSchema } from "../src/contract/schemas/worker.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -55,6 +77,9 @@ const SCHEMAS = {
   Endpoint: endpointSchema,
   CreateEndpoint: createEndpointSchema,
   UpdateEndpoint: updateEndpointSchema,
+  Release: releaseSchema,
+  Rollback: rollbackSchema,
+  Warm: warmSchema,
   Job: jobBodySchema,
   JobRecord: jobRecordSchema,
   JobDetail: jobDetailSchema,
@@ -65,6 +90,21 @@ const SCHEMAS = {
   Key: keySchema,
   CreateKey: createKeySchema,
   CreatedKey: createdKeySchema,
+  Registry: registrySchema,
+  SetRegistry: setRegistrySchema,
+  StoredRegistry: storedRegistrySchema,
+  RemovedRegistry: removedRegistrySchema,
+  Image: imageSchema,
+  BuildImage: buildImageSchema,
+  BuiltImage: builtImageSchema,
+  PullImage: pullImageSchema,
+  PulledImage: pulledImageSchema,
+  PruneImages: pruneImagesSchema,
+  Pruned: prunedSchema,
+  Secret: secretSchema,
+  SetSecret: setSecretSchema,
+  StoredSecret: storedSecretSchema,
+  UnsetSecret: unsetSecretSchema,
   RunRequest: z
     .looseObject({
       input: z.unknown().describe("what the handler gets as input"),
@@ -151,6 +191,12 @@ const API: Record<ApiRouteName, Description> = {
   getEndpoint: { reply: "Endpoint" },
   updateEndpoint: { body: "UpdateEndpoint", reply: "Endpoint" },
   deleteEndpoint: { reply: "Deleted" },
+  listReleases: { reply: { list: "Release" } },
+  getRelease: { reply: "Release" },
+  rollbackEndpoint: { body: "Rollback", reply: "Endpoint" },
+  pauseEndpoint: { reply: "Endpoint" },
+  resumeEndpoint: { reply: "Endpoint" },
+  warmEndpoint: { body: "Warm", reply: "Endpoint" },
   endpointLogs: { reply: LOG_LINES, query: [...LOG_QUERY, { name: "worker", text: "lines of one worker" }] },
   putBundle: {
     body: { type: "application/x-tar", text: "The folder; the path names its SHA-256 in hex" },
@@ -179,9 +225,29 @@ const API: Record<ApiRouteName, Description> = {
   getWorker: { reply: "Worker" },
   workerLogs: { reply: LOG_LINES, query: LOG_QUERY },
   stopWorker: { reply: "Worker" },
+  drainWorker: { reply: "Worker" },
   listKeys: { reply: { list: "Key" } },
   createKey: { body: "CreateKey", reply: "CreatedKey" },
   revokeKey: { reply: "Key" },
+  listRegistries: { reply: { list: "Registry" } },
+  setRegistry: { body: "SetRegistry", reply: "StoredRegistry" },
+  removeRegistry: {
+    reply: "RemovedRegistry",
+    query: [{ name: "force", text: "1: also one that an endpoint uses" }],
+  },
+  listImages: { reply: { list: "Image" } },
+  buildImage: { body: "BuildImage", reply: "BuiltImage" },
+  pullImage: { body: "PullImage", reply: "PulledImage" },
+  pruneImages: { body: "PruneImages", reply: "Pruned" },
+  listSecrets: { reply: { list: "Secret" } },
+  setSecret: { body: "SetSecret", reply: "StoredSecret" },
+  unsetSecret: {
+    reply: "UnsetSecret",
+    query: [
+      { name: "force", text: "1: also one that an endpoint uses" },
+      { name: "owner", text: "whose it is; only an admin may name another than the key's own" },
+    ],
+  },
   events: {
     reply: { type: "text/event-stream", of: "Event", text: "Events; each data is one" },
     query: [{ name: "after", text: "the number to go on from", schema: { type: "integer", minimum: 0 } }],
@@ -262,8 +328,14 @@ function openApiDocument(): JsonObject {
 
 /** As "input": what a reader may count on. The other view would promise that no member is ever added. */
 function jsonSchema(schema: z.ZodType): JsonObject {
-  const { $schema: _draft, ...rest } = z.toJSONSchema(schema, { io: "input" });
-  return rest as JsonObject;
+  const { $schema: _draft, $defs: _anyJson, ...rest } = z.toJSONSchema(schema, { io: "input" });
+  return JSON.parse(JSON.stringify(rest), (_key, value) => (isAnyJson(value) ? {} : value));
+}
+
+/** What zod says of z.json(), the one schema of ours that refers to itself: any value will do. */
+function isAnyJson(value: unknown): boolean {
+  const reference = (value as { readonly $ref?: unknown } | null)?.$ref;
+  return typeof reference === "string" && reference.startsWith("#/$defs/");
 }
 
 function addRoutes<Name extends string>(

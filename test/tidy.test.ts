@@ -63,10 +63,15 @@ const AREAS: readonly AreaRule[] = [
   { area: "src/client/", may: BASE, says: "client imports contract and text only" },
   {
     area: "src/cli/",
-    may: [...BASE, "src/client/", "src/project/"],
-    says: "cli imports contract, client, project and text only",
+    may: [...BASE, "src/client/", "src/project/", "src/folder/"],
+    says: "cli imports contract, client, project, folder and text only",
   },
-  { area: "src/project/", may: BASE, says: "project imports contract and text only" },
+  { area: "src/folder/", may: BASE, says: "folder imports contract and text only" },
+  {
+    area: "src/project/",
+    may: [...BASE, "src/folder/"],
+    says: "project imports folder, contract and text only",
+  },
   {
     area: "src/commands/",
     may: [...BASE, "src/cli/", "src/client/", "src/project/"],
@@ -117,8 +122,8 @@ const AREAS: readonly AreaRule[] = [
   },
   {
     area: ADAPTERS,
-    may: [...BASE, CORE, PORTS],
-    says: "adapters import ports, core, contract and text, and their own technology",
+    may: [...BASE, CORE, PORTS, "src/folder/"],
+    says: "adapters import ports, core, contract, text and folder, and their own technology",
   },
   { area: LOOP, may: [PORTS], says: "loop.ts imports ports only" },
   {
@@ -141,6 +146,10 @@ const EXTRA_EDGES: readonly (readonly [RegExp, string])[] = [
   // Endpoints hand their new releases over in the terms of who makes them.
   [/^src\/runtime\/service\/endpoints\.ts$/, "src/runtime/service/releases.ts"],
   [/^src\/runtime\/adapters\/(sqlite|postgres)\//, `${ADAPTERS}sql-migrate.ts`],
+  // Output of containers goes into the same files as that of processes.
+  [/^src\/runtime\/adapters\/docker\/log-(follow|frames)\.ts$/, "src/supervisor/stamped-lines.ts"],
+  // What it knows of its containers is looked at again and again, like everything.
+  [/^src\/runtime\/adapters\/docker\//, LOOP],
 ];
 
 /** Packages and built-ins that only some files may import. */
@@ -156,6 +165,12 @@ const OUTSIDE: readonly {
     where: /^src\//,
     only: /^src\/runtime\/api\/server\.ts$/,
     says: "only api/server.ts knows the HTTP framework",
+  },
+  {
+    what: /^(dockerode|docker-modem)/,
+    where: /^src\//,
+    only: /^src\/runtime\/adapters\/docker\//,
+    says: "only adapters/docker talks to the engine, whose socket is as good as root",
   },
   { what: /^(?!node:)/, where: /^src\/supervisor\//, says: "the supervisor imports Node's built-ins only" },
   {
@@ -452,6 +467,7 @@ describe("each rule finds what it is for", () => {
     ["src/runtime/api/a.ts", 'import fastify from "fastify";', "only api/server.ts"],
     ["src/runtime/daemon.ts", 'import cors from "@fastify/cors";', "only api/server.ts"],
     ["src/runtime/loop.ts", 'import { setTimeout as wait } from "node:timers/promises";', "clock port"],
+    ["src/runtime/service/a.ts", 'import Docker from "dockerode";', "as good as root"],
     ["src/elsewhere/a.ts", 'import "../text/size.ts";', "has no rule yet"],
   ])("forbiddenImports: %s with %s", (path, source, message) => {
     expect(check(forbiddenImports, path, source)).toEqual([expect.stringContaining(message)]);
@@ -464,6 +480,7 @@ describe("each rule finds what it is for", () => {
     ["src/runtime/api/a.ts", 'import type { Job } from "../core/model.ts"; import { b } from "./b.ts";'],
     ["src/runtime/api/server.ts", 'import fastify from "fastify";'],
     ["src/runtime/adapters/process/a.ts", 'import "../../../supervisor/messages.ts"; import "./b.ts";'],
+    ["src/runtime/adapters/docker/a.ts", 'import "../../../folder/list.ts";'],
     ["src/runtime/adapters/sqlite/a.ts", 'import "../sql-migrate.ts"; import "node:sqlite";'],
     ["src/runtime/main.ts", 'import "./adapters/sqlite/store.ts"; import "./daemon.ts";'],
   ])("forbiddenImports allows %s with %s", (path, source) => {

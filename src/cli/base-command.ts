@@ -13,7 +13,7 @@ import { readSettings, type SettingFlags, type Settings } from "./settings.ts";
 export type Connection = { readonly client: Client; readonly settings: Settings };
 
 /** Topics whose commands outlast a daemon that is away for a moment, and load a client library for it. The others start without (D23). */
-const PATIENT_TOPICS: readonly string[] = ["endpoint", "key", "worker"];
+const PATIENT_TOPICS: readonly string[] = ["endpoint", "image", "key", "registry", "secret", "worker"];
 
 /**
  * What all commands share: `--json`, the choice of a daemon, Ctrl-C. A command returns nothing: it prints its answer with

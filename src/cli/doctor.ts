@@ -4,6 +4,9 @@ import { promisify } from "node:util";
 import { createClient } from "../client/client.ts";
 import { createHttpSend } from "../client/send-http.ts";
 import { RpxError } from "../contract/error.ts";
+import type { StatusBody } from "../contract/schemas/daemon.ts";
+import { formatSize } from "../text/size.ts";
+import { DISK_WORDS, diskSize } from "./disk.ts";
 import type { Check } from "./doctor-check.ts";
 import { checkPools } from "./doctor-docker.ts";
 import { readSettings, type SettingFlags, type Settings } from "./settings.ts";
@@ -32,7 +35,7 @@ export async function diagnose(
     checkSqlite(),
     await checkPython(),
     ...(await checkPools(env)),
-    ...(settings === null ? [] : [checkDataDir(settings), await checkDaemon(settings)]),
+    ...(settings === null ? [] : [checkDataDir(settings), ...(await checkDaemon(settings))]),
     ...(problem === null ? [] : [problem]),
   ];
   return { checks, settings: settings === null ? [] : rows(settings) };
@@ -113,20 +116,30 @@ function checkDataDir({ dataDir }: Settings): Check {
   };
 }
 
-async function checkDaemon({ url, key }: Settings): Promise<Check> {
+/** The daemon, and where its disk goes. */
+async function checkDaemon({ url, key }: Settings): Promise<Check[]> {
   const signal = AbortSignal.timeout(PATIENCE_MS);
   const client = createClient({ send: createHttpSend({ url: url.value, key: key.value }), signal });
   try {
-    const { version, pid, health } = await client.status();
-    return { name: "daemon", state: "ok", detail: `${url.value}: version ${version}, pid ${pid}, ${health}` };
+    const { version, pid, health, disk } = await client.status();
+    const detail = `${url.value}: version ${version}, pid ${pid}, ${health}`;
+    return [{ name: "daemon", state: "ok", detail }, checkDisk(disk)];
   } catch (error) {
     if (signal.aborted) {
-      return { name: "daemon", state: "broken", code: "unreachable", detail: `${url.value} does not answer` };
+      const detail = `${url.value} does not answer`;
+      return [{ name: "daemon", state: "broken", code: "unreachable", detail }];
     }
     const check = broken("daemon", error);
     const isNone = check.code === "unreachable" && url.from === "default";
-    return isNone ? { ...check, state: "note", detail: `none runs at ${url.value}` } : check;
+    return [isNone ? { ...check, state: "note", detail: `none runs at ${url.value}` } : check];
   }
+}
+
+function checkDisk({ usage, freeBytes, minFreeBytes }: StatusBody["disk"]): Check {
+  const parts = usage.map(({ kind, bytes }) => `${DISK_WORDS[kind]} ${diskSize(bytes)}`);
+  const detail = [...parts, `free ${formatSize(freeBytes)}`].join(", ");
+  if (freeBytes >= minFreeBytes) return { name: "disk", state: "ok", detail };
+  return { name: "disk", state: "broken", detail, code: "unavailable", hint: "rpx image prune" };
 }
 
 function rows(settings: Settings): SettingRow[] {

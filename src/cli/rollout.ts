@@ -41,12 +41,18 @@ export async function waitForRelease(rollout: Rollout): Promise<ReleaseBody> {
     if (release.state === "superseded") throw superseded(rollout, release);
     if (release.state === "failed") throw await failed(rollout, release);
     const text = `release ${version} is ${release.state}: ${release.reason}`;
-    if (text !== said) progress.step(text);
+    if (text !== said) progress.step(...withPercent(text));
     said = text;
     await sleep(LOOK_MS, undefined, { signal: interrupt.signal }).catch(() =>
       interrupt.signal.throwIfAborted(),
     );
   }
+}
+
+/** What a pull's reason says at its end goes into the bar; elsewhere it would be a line for each percent. */
+function withPercent(text: string): [text: string, percent?: number] {
+  const [, percent] = /, (\d{1,3}) %$/.exec(text) ?? [];
+  return percent === undefined ? [text] : [text.slice(0, text.lastIndexOf(",")), Number(percent)];
 }
 
 function superseded({ endpoint }: Rollout, { version, reason }: ReleaseBody): RpxError {

@@ -31,9 +31,10 @@ export async function sendProject(
 
 /** Sends the code of a project, unless it is an image, which the daemon fetches itself. */
 export async function sendCode(client: Client, project: Project, progress: Progress): Promise<SentCode> {
-  const { image, handler, dockerfile, python } = project;
+  const { image, folder, handler, dockerfile, python } = project;
   if (image !== null) return imageCode(image);
-  const source = { kind: "bundle", digest: await sendFolder(client, project, progress) } as const;
+  const kept = dockerfile === null ? [] : [dockerfile];
+  const source = { kind: "bundle", digest: await sendFolder(client, folder, progress, kept) } as const;
   return { source, ...namesOf({ handler, dockerfile, python }) };
 }
 
@@ -47,22 +48,23 @@ export function namesOf(code: Pick<Project, "handler" | "dockerfile" | "python">
   return Object.fromEntries(Object.entries(code).filter(([, value]) => value !== null));
 }
 
-/** Packs a folder and sends it unless the daemon has it already; its SHA-256. */
-async function sendFolder(
+/** Packs a folder and sends it unless the daemon has it already; returns its digest. `kept`: see `packFolder`. */
+export async function sendFolder(
   client: Client,
-  { folder, dockerfile }: Project,
+  folder: string,
   progress: Progress,
+  kept: readonly string[] = [],
 ): Promise<string> {
   const { packFolder } = await import("../project/pack.ts");
   progress.step(`packing ${folder}`);
-  const packed = await packFolder(folder, dockerfile === null ? [] : [dockerfile]);
+  const packed = await packFolder(folder, kept);
   try {
     if (!(await client.hasBundle(packed.digest))) {
       progress.step(`sending ${packed.bytes} bytes`);
       await client.putBundle(packed.digest, { bytes: packed.bytes, content: () => packed.open() });
     }
+    return packed.digest;
   } finally {
     await packed.dispose();
   }
-  return packed.digest;
 }

@@ -2,6 +2,7 @@ import type { JobRecordText } from "../client/job-text.ts";
 import type { KeyBody } from "../contract/schemas/daemon.ts";
 import type { EndpointBody } from "../contract/schemas/endpoint.ts";
 import type { ReleaseBody } from "../contract/schemas/release.ts";
+import type { SecretBody } from "../contract/schemas/secret.ts";
 import type { WorkerBody } from "../contract/schemas/worker.ts";
 import { formatDuration } from "../text/duration.ts";
 import { formatAge, formatCount, formatTable } from "../text/format.ts";
@@ -10,8 +11,8 @@ import { terminalWidth } from "./output.ts";
 /** Characters of an id that lists show: enough to be unique among what one person looks at. */
 const SHORT_ID_LENGTH = 13;
 
-/** How long ago an ISO time was. */
-function age(iso: string | null | undefined): string {
+/** How long ago an ISO time was, for tables. */
+export function age(iso: string | null | undefined): string {
   const ms = iso == null ? Number.NaN : Date.parse(iso);
   return Number.isNaN(ms) ? "-" : formatAge(Date.now() - ms);
 }
@@ -20,7 +21,10 @@ function milliseconds(ms: number | undefined): string {
   return ms === undefined ? "-" : formatDuration(ms);
 }
 
-function table(columns: Parameters<typeof formatTable>[0], rows: readonly (readonly string[])[]): string {
+export function table(
+  columns: Parameters<typeof formatTable>[0],
+  rows: readonly (readonly string[])[],
+): string {
   const width = terminalWidth();
   return formatTable(columns, rows, width === undefined ? {} : { width });
 }
@@ -160,6 +164,27 @@ export function keyTable(keys: readonly KeyBody[]): string {
       age(key.createdAt),
       age(key.lastUsedAt),
       key.endpoints.join(" "),
+    ]),
+  );
+}
+
+/** `secret list` for people. */
+export function secretTable(secrets: readonly SecretBody[]): string {
+  if (secrets.length === 0) return "no secrets";
+  return table(
+    [
+      { title: "NAME" },
+      { title: "OWNER" },
+      { title: "AGE", align: "right" },
+      { title: "CHANGED", align: "right" },
+      { title: "ENDPOINTS" },
+    ],
+    secrets.map((secret) => [
+      secret.name,
+      secret.owner,
+      age(secret.createdAt),
+      secret.updatedAt === secret.createdAt ? "-" : age(secret.updatedAt),
+      secret.endpoints.join(" "),
     ]),
   );
 }

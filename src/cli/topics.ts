@@ -6,8 +6,11 @@ import type { Interfaces } from "@oclif/core";
 export const TOPICS = {
   context: { description: "Daemons by name: which one the commands talk to" },
   endpoint: { description: "Endpoints: a handler or an image behind a queue" },
+  image: { description: "Images: what containers are made from" },
   job: { description: "Jobs: submit, follow, cancel" },
   key: { description: "API keys" },
+  registry: { description: "Logins of image registries" },
+  secret: { description: "Secrets: values for workers that nobody is shown" },
   worker: { description: "Workers: the processes and containers that run handlers" },
 } as const;
 

@@ -10,8 +10,24 @@ import {
 } from "../contract/routes.ts";
 import type { CreatedKey, CreateKey, KeyBody, StatusBody } from "../contract/schemas/daemon.ts";
 import type { CreateEndpoint, EndpointBody, UpdateEndpoint } from "../contract/schemas/endpoint.ts";
+import type {
+  BuildImage,
+  BuiltImageBody,
+  ImageBody,
+  PrunedBody,
+  PruneImages,
+  PulledImageBody,
+  PullImage,
+} from "../contract/schemas/image.ts";
 import type { EventBody, HealthBody, JobBody, JobDetail, JobRecord } from "../contract/schemas/job.ts";
+import type {
+  RegistryBody,
+  RemovedRegistry,
+  SetRegistry,
+  StoredRegistry,
+} from "../contract/schemas/registry.ts";
 import type { ReleaseBody, Rollback, Warm } from "../contract/schemas/release.ts";
+import type { SecretBody, SetSecret, StoredSecret, UnsetSecret } from "../contract/schemas/secret.ts";
 import type { LogLineBody, WorkerBody } from "../contract/schemas/worker.ts";
 import { elements } from "../text/json-text.ts";
 import type { FollowOptions } from "./events.ts";
@@ -47,6 +63,9 @@ export type JobQuery = {
 
 export type WorkerQuery = { readonly endpoint?: string | undefined; readonly all?: boolean | undefined };
 
+/** `force`: also a secret that is in use; `owner`: another's than the key's, for an admin. */
+export type UnsetQuery = { readonly force?: boolean | undefined; readonly owner?: string | undefined };
+
 /** Which log lines: `since` and `until` are ISO times or ms, `tail` is how many old lines come first. */
 export type LogQuery = {
   readonly follow?: boolean | undefined;
@@ -69,19 +88,15 @@ type CallOptions = Pick<Call, "query" | "body" | "headers" | "silenceMs" | "isRe
   readonly method?: Method;
 };
 
-/** Longest silence in ms while a bundle is sent and synced to disk, and while an endpoint is built (a step can install packages). */
+/** Longest silence in ms while a bundle is sent and synced to disk or things are removed, and while something is built (a step can install packages). */
 const UPLOAD_SILENCE_MS = 120_000;
 const BUILD_SILENCE_MS = 900_000;
 
-/** Gets each step of a build, a sentence each; `percent` (0 to 100) where the size of its work is known. */
+/** Gets each step of a build or pull, a sentence each; `percent` where the size of the work is known. */
 export type OnProgress = (step: string, percent?: number) => void;
 
-/** One line of a build's answer. */
-type BuildLine = ErrorParts & {
-  readonly progress?: string;
-  readonly percent?: number;
-  readonly endpoint?: EndpointBody;
-};
+/** One line of the answer to what takes its time: a step, or its outcome under a name of its own. */
+type ProgressLine = ErrorParts & { readonly progress?: string; readonly percent?: number };
 
 export type Client = ReturnType<typeof createClient>;
 
@@ -119,15 +134,22 @@ export function createClient(deps: ClientDeps) {
     const reply = await open(route, options);
     for await (const line of readLines(reply.body)) yield JSON.parse(line) as Line;
   }
-  /** Lines of progress, then the endpoint or a refusal: the status was sent before either was known. */
-  async function build(route: Route, options: CallOptions, onProgress?: OnProgress): Promise<EndpointBody> {
+  /** Lines of progress, then the outcome or a refusal: the status was sent before either was known. */
+  async function progress<Outcome>(
+    route: Route,
+    name: "endpoint" | "image",
+    options: CallOptions,
+    onProgress?: OnProgress,
+  ): Promise<Outcome> {
     const headers = { accept: "application/x-ndjson" };
-    for await (const line of lines<BuildLine>(route, { ...options, headers, silenceMs: BUILD_SILENCE_MS })) {
+    const call = { ...options, headers, silenceMs: BUILD_SILENCE_MS };
+    for await (const line of lines<ProgressLine & { [Name in typeof name]?: Outcome }>(route, call)) {
       if (line.progress !== undefined) onProgress?.(line.progress, line.percent);
-      if (line.endpoint !== undefined) return line.endpoint;
+      const outcome = line[name];
+      if (outcome !== undefined) return outcome;
       if (line.error !== undefined) throw refusalOf(line);
     }
-    throw notOurs("it ended before the endpoint was ready");
+    throw notOurs(`it ended before the ${name} was ready`);
   }
 
   return {
@@ -141,13 +163,19 @@ export function createClient(deps: ClientDeps) {
     listEndpoints: () => json<EndpointBody[]>(API_ROUTES.listEndpoints),
     /** Creates an endpoint; a build, which can take minutes, tells its steps to `onProgress`. */
     createEndpoint: (request: CreateEndpoint, onProgress?: OnProgress) =>
-      build(API_ROUTES.createEndpoint, { body: JSON.stringify(request) }, onProgress),
+      progress<EndpointBody>(
+        API_ROUTES.createEndpoint,
+        "endpoint",
+        { body: JSON.stringify(request) },
+        onProgress,
+      ),
     getEndpoint: (endpoint: string) =>
       json<EndpointBody>(API_ROUTES.getEndpoint, { parameters: { endpoint } }),
     /** Changes an endpoint; as {@link createEndpoint} when there is new code. */
     updateEndpoint: (endpoint: string, change: UpdateEndpoint, onProgress?: OnProgress) =>
-      build(
+      progress<EndpointBody>(
         API_ROUTES.updateEndpoint,
+        "endpoint",
         { parameters: { endpoint }, body: JSON.stringify(change) },
         onProgress,
       ),
@@ -190,8 +218,9 @@ export function createClient(deps: ClientDeps) {
     release: (endpoint: string, version: number) =>
       json<ReleaseBody>(API_ROUTES.getRelease, { parameters: { endpoint, version: String(version) } }),
     rollback: (endpoint: string, body: Rollback, onProgress?: OnProgress) =>
-      build(
+      progress<EndpointBody>(
         API_ROUTES.rollbackEndpoint,
+        "endpoint",
         { parameters: { endpoint }, body: JSON.stringify(body) },
         onProgress,
       ),
@@ -208,6 +237,41 @@ export function createClient(deps: ClientDeps) {
     createKey: (request: CreateKey) =>
       json<CreatedKey>(API_ROUTES.createKey, { body: JSON.stringify(request) }),
     revokeKey: (key: string) => done(API_ROUTES.revokeKey, { parameters: { key } }),
+
+    listRegistries: () => json<RegistryBody[]>(API_ROUTES.listRegistries),
+    /** Stores a registry login, or changes it; its password is in no answer. */
+    setRegistry: (registry: string, request: SetRegistry) =>
+      json<StoredRegistry>(API_ROUTES.setRegistry, {
+        parameters: { registry },
+        body: JSON.stringify(request),
+      }),
+    removeRegistry: (registry: string, { force = false }: { readonly force?: boolean } = {}) =>
+      json<RemovedRegistry>(API_ROUTES.removeRegistry, {
+        parameters: { registry },
+        query: { force: force ? "1" : undefined },
+      }),
+
+    listImages: () => json<ImageBody[]>(API_ROUTES.listImages),
+    /** Builds an image of a folder that was sent; its steps go to `onProgress`. */
+    buildImage: (request: BuildImage, onProgress?: OnProgress) =>
+      progress<BuiltImageBody>(API_ROUTES.buildImage, "image", { body: JSON.stringify(request) }, onProgress),
+    pullImage: (request: PullImage, onProgress?: OnProgress) =>
+      progress<PulledImageBody>(API_ROUTES.pullImage, "image", { body: JSON.stringify(request) }, onProgress),
+    pruneImages: (request: PruneImages) =>
+      json<PrunedBody>(API_ROUTES.pruneImages, {
+        body: JSON.stringify(request),
+        silenceMs: UPLOAD_SILENCE_MS,
+      }),
+
+    listSecrets: () => json<SecretBody[]>(API_ROUTES.listSecrets),
+    /** Stores a secret, or changes it; its value is in no answer. */
+    setSecret: (secret: string, request: SetSecret) =>
+      json<StoredSecret>(API_ROUTES.setSecret, { parameters: { secret }, body: JSON.stringify(request) }),
+    unsetSecret: (secret: string, { force, owner }: UnsetQuery = {}) =>
+      json<UnsetSecret>(API_ROUTES.unsetSecret, {
+        parameters: { secret },
+        query: { force: force ? "1" : undefined, owner },
+      }),
 
     /** The journal as it grows, over broken connections. */
     async *events(options: FollowOptions = {}): AsyncGenerator<EventBody> {

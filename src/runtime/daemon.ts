@@ -8,8 +8,9 @@ import { createEventRoutes } from "./api/event-routes.ts";
 import { createFleetRoutes } from "./api/fleet-routes.ts";
 import type { HttpHost } from "./api/http-host.ts";
 import { createJobRoutes } from "./api/job-routes.ts";
-import { type Bundles, createManageRoutes } from "./api/manage-routes.ts";
+import { createManageRoutes } from "./api/manage-routes.ts";
 import { webhookBody } from "./api/present.ts";
+import { createSecretRoutes } from "./api/secret-routes.ts";
 import {
   type ClientServerOptions,
   createClientServer,
@@ -20,17 +21,19 @@ import { createWorkerRoutes } from "./api/worker-routes.ts";
 import type { DaemonConfig } from "./config.ts";
 import { createActivity } from "./core/activity.ts";
 import type { Resources } from "./core/budget.ts";
-import type { Endpoint, EndpointId, KeyId, PoolKind, WorkerId } from "./core/model.ts";
+import type { Endpoint, EndpointId, PoolKind, WorkerId } from "./core/model.ts";
 import { createStandstill } from "./core/standstill.ts";
 import type { Guard } from "./core/url-guard.ts";
 import { createListeners, originOf } from "./listeners.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { LogStore } from "./ports/log-store.ts";
 import type { Random } from "./ports/random.ts";
+import type { SecretBox } from "./ports/secret-box.ts";
 import type { BoundAddress, SocketHost } from "./ports/socket-host.ts";
 import type { Store } from "./ports/store.ts";
 import type { WebhookNet } from "./ports/webhook-net.ts";
-import type { Builders, OnStep, Pools } from "./ports/worker-pool.ts";
+import type { OnStep, Pools } from "./ports/worker-pool.ts";
+import { createReleaseParts, type ReleaseAdapters } from "./release-parts.ts";
 import { createAutoscaler } from "./service/autoscaler.ts";
 import { createDeliveries } from "./service/deliveries.ts";
 import { createEndpoints } from "./service/endpoints.ts";
@@ -42,26 +45,28 @@ import { allows, createKeys, type Principal, parseAuthorization } from "./servic
 import { createLeaseSweep } from "./service/leases.ts";
 import { createLogs } from "./service/logs.ts";
 import { createRateLimits } from "./service/rate-limits.ts";
+import { createRedaction, type Redact } from "./service/redaction.ts";
 import { createReleases } from "./service/releases.ts";
 import { createRetention } from "./service/retention.ts";
+import { createRevocations } from "./service/revocations.ts";
+import { createSecrets } from "./service/secrets.ts";
 import { createStops, type Stops } from "./service/stops.ts";
 import { createWebhooks } from "./service/webhooks.ts";
 import { createWhy } from "./service/why.ts";
 import { createWorkers, type WorkerPrincipal } from "./service/workers.ts";
 
 /** Everything that touches the world. main.ts, tests and the simulator each bring their own. */
-export type Adapters = {
+export type Adapters = ReleaseAdapters & {
   readonly store: Store;
   readonly clock: Clock;
   readonly random: Random;
   readonly pools: Pools;
-  readonly builders: Builders;
   readonly logStore: LogStore;
+  readonly secretBox: SecretBox;
   readonly webhookNet: WebhookNet;
   readonly sockets: SocketHost;
   /** What serves the two listeners. Node's HTTP unless given: a simulation calls the handlers itself. */
   readonly servers?: Servers;
-  readonly bundles: Bundles;
   readonly disk: Disk;
   readonly host: Host;
   readonly log: Logger;
@@ -97,6 +102,8 @@ export type Daemon = {
   bound(): { readonly client: BoundAddress; readonly worker: BoundAddress } | null;
   /** The text of the first admin key, once, when there was none; handed to `keep` before the key is valid. */
   ensureAdmin(keep?: (text: string) => void): Promise<string | null>;
+  /** A text of a worker without its secrets. What a pool says of its workers has passed it. */
+  readonly redact: Redact;
   /** SIGTERM: refuses new work, waits for running jobs, ends the workers and closes. */
   drain(): Promise<void>;
   /** SIGHUP: answers what is in flight and closes; workers stay for the successor. */
@@ -141,7 +148,12 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   events.subscribe(activity.observe);
   const keys = createKeys({ store: store.keys, clock, random, log });
   const revocations = createRevocations(keys.onRevoke);
-  const releases = createReleases({ store, clock, builders: adapters.builders });
+  const secrets = createSecrets({ store, clock, box: adapters.secretBox, log });
+  const redact = createRedaction({ fleet: store.fleet, events, valuesOf: secrets.valuesOf });
+  const { secretBox } = adapters;
+  const { databaseBytes } = adapters.disk;
+  const parts = createReleaseParts({ store, clock, events, adapters, secretBox, databaseBytes, log });
+  const releases = createReleases({ store, clock, builders: parts.builders });
   const endpoints = createEndpoints({
     store,
     clock,
@@ -149,7 +161,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     events,
     releases,
     defaultPool,
-    checkEnv: () => {},
+    checkSecrets: secrets.check,
   });
   const workers = createWorkers({ store, clock, events, endpoint: endpoints.byId });
   const rollouts = createRollouts({
@@ -178,6 +190,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     maxStreamBytes: config.maxStreamBytes,
     queueOf: workers.queueOf,
     retire: workers.retire,
+    redact,
     log,
   });
   const reconciler: Reconciler = createReconciler({
@@ -190,12 +203,13 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     host: adapters.host,
     workerUrl: workerUrlOf,
     budget: budgetOf(config, adapters.host),
-    environment: (_endpoint, env) => ({ ...env }),
     standstill,
     lastSeenMs: workers.lastSeenMs,
     lastTakeMs: workers.lastTakeMs,
     unfitReason: workers.unfitReason,
     releasePolls: (workerId) => releasePolls(workerId),
+    fillSecrets: secrets.fill,
+    redact,
     log,
   });
   const stops: Stops = createStops({
@@ -208,14 +222,15 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   const autoscaler = createAutoscaler({ store, clock, events, activity, log });
   const leases = createLeaseSweep({ store, clock, events, standstill, log });
   const { logStore: logs } = adapters;
-  const retention = createRetention({ store, clock, logs, databaseBytes: adapters.disk.databaseBytes, log });
+  const retention = createRetention({ store, clock, logs, databaseBytes, log });
+  const loops = [autoscaler, reconciler, leases, retention, ...parts.loops];
   const webhooks = createWebhooks({
     outbox: store.outbox,
     net: adapters.webhookNet,
     clock,
     guard,
     log,
-    secrets: (endpointId) => signingSecrets(endpoints.byId(endpointId)),
+    secrets: (endpointId) => secrets.signing(endpoints.byId(endpointId)),
     present: (jobId, generation) => {
       const view = store.jobs.view(jobId);
       return view?.job.generation === generation && "end" in view.job ? webhookBody(view) : null;
@@ -266,7 +281,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
 
   const isolationOf = (kind: PoolKind) => pools[kind]?.isolation().level ?? "none";
 
-  function status(): StatusBody {
+  async function status(): Promise<StatusBody> {
     return {
       version: adapters.version,
       pid: adapters.pid,
@@ -282,6 +297,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
         databaseBytes: adapters.disk.databaseBytes(),
         freeBytes: admission.freeBytes(),
         minFreeBytes: config.minFreeBytes,
+        usage: [...(await parts.diskUsage())],
       },
       journalSeq: store.journal.newestSeq(),
     };
@@ -322,7 +338,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
           webhookGuard: guard,
           closing: closing.signal,
         }),
-        ...createManageRoutes({ ...shared, why, bundles: adapters.bundles, status, present }),
+        ...createManageRoutes({ ...shared, why, bundles: parts.bundles, status, present }),
         ...createFleetRoutes({
           ...shared,
           reconciler,
@@ -331,9 +347,11 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
           lastLines: ({ endpointId, id }, count) => logs.lastLines(endpointId, id, count),
           present,
         }),
+        ...createSecretRoutes(secrets),
+        ...parts.routes,
         ...createEventRoutes({
           ...shared,
-          logs: createLogs({ logs, journal: store.journal, jobs: store.jobs }),
+          logs: createLogs({ logs, journal: store.journal, jobs: store.jobs, redact }),
           untilRevoked: ({ keyId }) => AbortSignal.any([revocations.signal(keyId), closing.signal]),
         }),
       },
@@ -344,7 +362,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       clock,
       authenticateWorker: (authorization, endpoint, id) =>
         workers.authenticate(parseAuthorization(authorization), endpoint, id),
-      ...createWorkerRoutes({ workers, deliveries, stops, endpoint: endpoints.byId, log }),
+      ...createWorkerRoutes({ workers, deliveries, stops, endpoint: endpoints.byId, redact, log }),
     });
     return { client, worker };
   }
@@ -376,7 +394,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     await releases.failCutOff();
     await reconciler.adopt();
     rollouts.start();
-    for (const loop of [autoscaler, reconciler, leases, retention]) loop.start();
+    for (const loop of loops) loop.start();
     webhooksRun.done = webhooks.run(closing.signal);
     admission.watch(closing.signal).catch((error: unknown) => log.error({ err: error }, "disk watch ended"));
     return { url: clientUrl(), workerUrl: workerUrl() };
@@ -394,7 +412,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   }
 
   async function close(): Promise<void> {
-    await Promise.all([autoscaler.stop(), leases.stop(), retention.stop(), reconciler.stop()]);
+    await Promise.all(loops.map((loop) => loop.stop()));
     await finishReplies();
     await Promise.race([webhooksRun.done, clock.sleep(REPLIES_MS)]);
     await store.close();
@@ -404,6 +422,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     start,
     bound: listeners.bound,
     ensureAdmin: keys.ensureAdmin,
+    redact,
     drain: async () => {
       admission.stop();
       rollouts.stop();
@@ -428,28 +447,6 @@ function budgetOf({ budget = {} }: DaemonConfig, { cpuCount, memoryGiB, diskByte
   };
 }
 
-/** What signs an endpoint's webhooks: a secret in the form of Standard Webhooks, given in its settings. */
-function signingSecrets(endpoint: Endpoint | null): readonly string[] {
-  const secret = endpoint?.settings.webhookSecret;
-  return secret?.startsWith("whsec_") ? [secret] : [];
-}
-
 function runningOnly<J extends { state: string }>(job: J): Extract<J, { state: "IN_PROGRESS" }>[] {
   return job.state === "IN_PROGRESS" ? [job as Extract<J, { state: "IN_PROGRESS" }>] : [];
-}
-
-/** One signal per key that aborts when the key is revoked. */
-function createRevocations(onRevoke: (listener: (keyId: KeyId) => void) => () => void) {
-  const controllers = new Map<KeyId, AbortController>();
-  onRevoke((keyId) => {
-    controllers.get(keyId)?.abort();
-    controllers.delete(keyId);
-  });
-  return {
-    signal: (keyId: KeyId): AbortSignal => {
-      const controller = controllers.get(keyId) ?? new AbortController();
-      controllers.set(keyId, controller);
-      return controller.signal;
-    },
-  };
 }

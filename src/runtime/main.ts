@@ -17,11 +17,16 @@ import { availableParallelism, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import pino, { type Logger } from "pino";
 import { exitCode, RpxError } from "../contract/error.ts";
+import { createDocker, type Docker } from "./adapters/docker/docker.ts";
 import { BALLAST_BYTES, createBallast, freeBytes, totalBytes } from "./adapters/files/ballast.ts";
 import { createBundles } from "./adapters/files/bundles.ts";
 import { openDataDir } from "./adapters/files/data-dir.ts";
+import { dataDirId } from "./adapters/files/data-dir-id.ts";
+import { createLogsShare } from "./adapters/files/log-share.ts";
 import { createLogStore } from "./adapters/files/log-store.ts";
+import { createSecretBox } from "./adapters/files/secret-box.ts";
 import { createProcessBuilder } from "./adapters/process/builder.ts";
+import { createEnvironmentArtifacts } from "./adapters/process/environments.ts";
 import { connectSupervisor, type SupervisorChannel } from "./adapters/process/supervisor-channel.ts";
 import { createProcessPool } from "./adapters/process/worker-pool.ts";
 import { openDatabase } from "./adapters/sqlite/database.ts";
@@ -31,7 +36,9 @@ import { createSystemRandom } from "./adapters/system/random.ts";
 import { createWebhookNet } from "./adapters/webhook/webhook-net.ts";
 import { type DaemonConfig, daemonConfigSchema } from "./config.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
+import type { LogStore } from "./ports/log-store.ts";
 import type { SocketHost } from "./ports/socket-host.ts";
+import { createRegistries } from "./service/registries.ts";
 
 const PACKAGE_DIR = join(import.meta.dirname, "../..");
 /** A COMMIT failed: the supervisor starts a fresh child, which reads what is really there. */
@@ -99,7 +106,21 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
   });
   const bundles = createBundles({ dataDir: config.dataDir });
   const logStore = createLogStore({ dataDir: config.dataDir, clock });
+  // What pools make reasons of, and cut: a secret goes while it is whole.
+  const lastWords: LogStore = {
+    ...logStore,
+    lastLines: (endpointId, workerId, count) =>
+      logStore.lastLines(endpointId, workerId, count).map((line) => daemon.redact(workerId, line)),
+  };
   const { processHost, socketHost } = channel;
+  const secretBox = createSecretBox({ dataDir: config.dataDir });
+  const docker = openDocker(config, {
+    daemonId: dataDirId(config.dataDir),
+    pathOfBundle: bundles.pathOf,
+    login: createRegistries({ store, clock, box: secretBox }).open,
+    clock,
+    log,
+  });
   const daemon = createDaemon(config, {
     store,
     clock,
@@ -107,11 +128,19 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
     pools: {
       process: createProcessPool({
         host: processHost,
-        logs: logStore,
+        logs: lastWords,
         endpointOf: (workerId) => store.fleet.worker(workerId)?.endpointId ?? null,
       }),
     },
+    images: docker?.images ?? null,
+    artifacts: [
+      bundles.artifacts,
+      createEnvironmentArtifacts({ dataDir: config.dataDir }),
+      ...(docker?.artifacts ?? []),
+    ],
+    diskShares: [createLogsShare({ dataDir: config.dataDir }), ...(docker?.diskShares ?? [])],
     builders: {
+      ...(docker && { docker: docker.builder }),
       process: createProcessBuilder({
         dataDir: config.dataDir,
         sdkDir: join(PACKAGE_DIR, "sdk"),
@@ -121,6 +150,7 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
       }),
     },
     logStore,
+    secretBox,
     webhookNet: createWebhookNet({ ownListeners: () => ownListeners(daemon) }),
     sockets: socketHost,
     bundles,
@@ -142,6 +172,19 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
     pid: process.ppid,
   });
   return { daemon, makeRoom };
+}
+
+/** The engine, looked for in the background; none where only processes are wanted. */
+function openDocker(
+  config: DaemonConfig,
+  deps: Omit<Parameters<typeof createDocker>[0], "environment" | "sdkDir">,
+): Docker | null {
+  if (config.pool === "process") return null;
+  const docker = createDocker({ ...deps, environment: process.env, sdkDir: join(PACKAGE_DIR, "sdk") });
+  docker.engine
+    .open()
+    .catch((error: unknown) => deps.log.error({ err: error }, "looking for an engine failed"));
+  return docker;
 }
 
 /** Where webhooks never go, whatever the guard. */

@@ -37,6 +37,7 @@ describe("every client route (T-03, ACC-16)", () => {
       job: jobId,
       worker: worker.id,
       key: "nobody",
+      secret: "nothing",
       digest: "0".repeat(64),
       ...parameters,
     });

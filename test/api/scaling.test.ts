@@ -62,7 +62,7 @@ describe("workers", () => {
   });
 
   it("go after the idle timeout, back to zero, each held poll answered first", async () => {
-    const endpoint = await daemon.deploy("idle", { workers: { idle_timeout: "5s" } });
+    const endpoint = await daemon.deploy("idle", { workers: { idle_timeout: "5s", flashboot: false } });
     const id = await daemon.submit(endpoint);
     const worker = await daemon.nextWorker();
     await worker.takeJob();
@@ -80,7 +80,9 @@ describe("workers", () => {
   });
 
   it("that do not end when asked are killed after a short grace", async () => {
-    const { endpoint } = await daemon.ready("stubborn", { workers: { idle_timeout: "1s" } });
+    const { endpoint } = await daemon.ready("stubborn", {
+      workers: { idle_timeout: "1s", flashboot: false },
+    });
     daemon.pool.obeysStop = false;
     await configure(endpoint, { workers: { min: 0 } });
     await daemon.clock.advance(15_000);
@@ -129,12 +131,21 @@ describe("workers", () => {
     await configure(endpoint, { env: { VERSION: "2" } });
     const next = await daemon.nextWorker();
     expect(running()).toBe(2);
+    // Until the new one asks for work, the old one serves.
+    const second = await daemon.submit(endpoint);
     await daemon.clock.advance(10_000);
     await worker.ping();
     expect((await worker.done(id, { output: 1 })).json()).toEqual({});
+    expect((await worker.takeJob()).id).toBe(second);
+    next.take().catch(() => null);
+    await daemon.until("the new release serves", async () => (await shown(endpoint)).release === 2);
+    await daemon.clock.advance(5_000);
+    expect(daemon.pool.started[0]?.asked, "it has a job").toEqual([]);
+    expect((await worker.done(second, { output: 2 })).json()).toEqual({});
     await daemon.until("the old one has ended", () => running() === 1);
     expect(daemon.pool.running()[0]?.workerId).toBe(next.id);
     expect(daemon.pool.running()[0]?.env.VERSION).toBe("2");
+    expect(await status(endpoint, second)).toBe("COMPLETED");
     expect(await status(endpoint, id)).toBe("COMPLETED");
   });
 

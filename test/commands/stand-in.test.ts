@@ -195,12 +195,13 @@ describe("endpoint deploy --image", () => {
   const NONE = { error: "no endpoint", code: "not_found" };
   const args = ["endpoint", "deploy", "--image", "org/worker:1", "--name", "hello"];
 
-  test("no folder is sent; the pull's percentage is told; settings and words are as typed", async () => {
+  test("no folder is sent; the pull is told in one line; settings and words are as typed", async () => {
     const endpoint = { id: "e1", name: "hello", url: "http://d/v2/e1", pool: "docker", madeRelease: 1 };
     daemon.on("GET /api/endpoints/hello", { status: 404, json: NONE });
     daemon.on("POST /api/endpoints", (response) => {
       response.writeHead(200, { "content-type": "application/x-ndjson" });
-      response.write('{"progress":"pulling org/worker:1","percent":41.7}\n');
+      for (const percent of [0, 41.7, 100])
+        response.write(`${JSON.stringify({ progress: "pulling org/worker:1", percent })}\n`);
       response.end(`${JSON.stringify({ endpoint })}\n`);
     });
     daemon.on("GET /api/endpoints/e1/releases/1", {
@@ -217,7 +218,7 @@ describe("endpoint deploy --image", () => {
     expect(code, stderr).toBe(0);
     const answer = { id: "e1", name: "hello", url: "http://d/v2/e1", release: 1, changed: true };
     expect(JSON.parse(stdout)).toEqual(answer);
-    expect(stderr).toBe("pulling org/worker:1, 41 %\nwarning: w\n");
+    expect(stderr).toBe("pulling org/worker:1\nwarning: w\n");
     const created = daemon.seen.find(({ method }) => method === "POST");
     expect(JSON.parse(created?.body ?? "")).toEqual({
       name: "hello",

@@ -1,6 +1,6 @@
 import { expect } from "vitest";
 import { createActivity } from "../../src/runtime/core/activity.ts";
-import { createDispatch } from "../../src/runtime/core/dispatch.ts";
+import { createDispatch, queueKey } from "../../src/runtime/core/dispatch.ts";
 import type { EndpointId, Job, JobCounts, JobState, JournalEvent } from "../../src/runtime/core/model.ts";
 import type { Store } from "../../src/runtime/ports/store.ts";
 import { E, F } from "./store-records.ts";
@@ -95,9 +95,16 @@ function checkFollowers(store: Store, events: readonly JournalEvent[]): void {
     dispatch.observe(event);
     activity.observe(event);
   }
+  const pins = events.map(({ data }) => Number(data.pinned ?? 0));
   for (const endpointId of [E, F]) {
     const { inQueue } = store.jobs.counts(endpointId, null);
-    expect(dispatch.unreserved(endpointId)).toBe(inQueue - store.jobs.delayed(endpointId));
+    const ready = store.jobs.ready(endpointId);
+    // Those pinned to a release wait in lines of their own.
+    const lines = new Set([0, ...ready.keys(), ...pins]);
+    const followed = [...lines].map((pinned) => [pinned, dispatch.unreserved(queueKey(endpointId, pinned))]);
+    expect(followed).toEqual([...lines].map((pinned) => [pinned, ready.get(pinned) ?? 0]));
+    const all = [...ready.values()].reduce((sum, count) => sum + count, 0);
+    expect(all).toBe(inQueue - store.jobs.delayed(endpointId));
   }
   for (const { id } of store.fleet.workers()) expect(activity.leases(id)).toBe(store.jobs.leases(id).length);
 }

@@ -1,4 +1,5 @@
 import type {
+  BuiltRelease,
   Endpoint,
   EndpointId,
   JobId,
@@ -10,7 +11,7 @@ import type {
   Worker,
   WorkerId,
 } from "../../src/runtime/core/model.ts";
-import type { Delivery, LeaseRef, Store, Submission } from "../../src/runtime/ports/store.ts";
+import type { Delivery, LeaseRef, ReleaseDraft, Store, Submission } from "../../src/runtime/ports/store.ts";
 
 /** Records that the store tests put into a store. Nothing here needs a test runner: load.ts uses them in a process of its own. */
 
@@ -90,23 +91,46 @@ export function endpoint(id: EndpointId, fields: Partial<Endpoint> = {}): Endpoi
     name: `name-of-${id}`,
     owner: "ann",
     settings: {
-      workers: { min: 0, max: 3, idleTimeoutMs: 5_000, flashboot: true, prefetch: 1 },
+      workers: {
+        min: 0,
+        max: 3,
+        idleTimeoutMs: 5_000,
+        flashboot: true,
+        prefetch: 1,
+        extra: 0,
+        prewarm: false,
+      },
       scale: { by: "queue-delay", threshold: 4, maxQueued: 0 },
       limits: { executionTimeoutMs: 600_000, ttlMs: 86_400_000, startTimeoutMs: 600_000, retries: 0 },
       retention: { asyncMs: 1_800_000, syncMs: 60_000, failedMs: 1_800_000 },
       webhookSecret: null,
     },
     liveRelease: 1,
+    candidateRelease: null,
+    paused: false,
     desired: { workers: 0, reason: "new" },
     createdAtMs: T0,
     ...fields,
   };
 }
 
-export function release(endpointId: EndpointId, version = 1): Release {
+export const BUILT: BuiltRelease = {
+  kind: "process",
+  file: "/usr/bin/python3",
+  args: ["-u"],
+  cwd: "/srv/hello",
+  env: {},
+  runtime: "python 3.11",
+  warnings: [],
+};
+
+/** A release that serves, as an endpoint is made with it. */
+export function release(endpointId: EndpointId, fields: Partial<Release> = {}): Release {
   return {
     endpointId,
-    version,
+    version: 1,
+    state: "live",
+    reason: "serves",
     spec: {
       pool: "process",
       source: { kind: "folder", path: "/srv/hello" },
@@ -117,17 +141,20 @@ export function release(endpointId: EndpointId, version = 1): Release {
       hardware: {},
       env: { GREETING: "hé\u2028llo" },
     },
-    built: {
-      kind: "process",
-      file: "/usr/bin/python3",
-      args: ["-u"],
-      cwd: "/srv/hello",
-      env: {},
-      runtime: "python 3.11",
-      warnings: [],
-    },
+    built: BUILT,
+    diff: [],
+    origin: "create",
+    tests: [],
     createdAtMs: T0,
+    liveAtMs: T0,
+    ...fields,
   };
+}
+
+/** What a new release is to be, when nothing but its message matters. */
+export function draft(fields: Partial<ReleaseDraft> = {}): ReleaseDraft {
+  const { spec } = release(E);
+  return { spec, diff: [], origin: "update", tests: [], reason: "being built", ...fields };
 }
 
 export function worker(id: WorkerId, fields: Partial<Worker> = {}): Worker {
@@ -142,6 +169,11 @@ export function worker(id: WorkerId, fields: Partial<Worker> = {}): Worker {
     readyAtMs: null,
     endedAtMs: null,
     handle: null,
+    phase: null,
+    bootedAtMs: null,
+    asleep: null,
+    parkedAtMs: null,
+    exit: null,
     ...fields,
   };
 }
@@ -161,9 +193,11 @@ export function key(name: string, fields: Partial<Key> = {}): Key {
   };
 }
 
-/** A worker that may take jobs. */
-export async function addReady(store: Store, id: WorkerId, endpointId = E): Promise<void> {
-  await store.fleet.addWorker(worker(id, { endpointId }), `digest-of-${id}`, T0);
+/** A worker that may take jobs: of the live release of its endpoint, which is made where it is not there, unless `version` says another. */
+export async function addReady(store: Store, id: WorkerId, endpointId = E, version = 1): Promise<void> {
+  if (!store.fleet.endpoints().some((each) => each.id === endpointId))
+    await store.fleet.createEndpoint(endpoint(endpointId), release(endpointId), T0);
+  await store.fleet.addWorker(worker(id, { endpointId, release: version }), `digest-of-${id}`, T0);
   await store.fleet.moveWorker(id, { to: "starting", reason: "starts" }, T0);
   await store.fleet.moveWorker(id, { to: "ready", reason: "took its first job" }, T0);
 }

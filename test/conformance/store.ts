@@ -3,7 +3,9 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createSimulatedRandom } from "../../src/runtime/adapters/simulated/random.ts";
 import type { JobState, JournalEvent, WorkerId } from "../../src/runtime/core/model.ts";
 import type { Applied, LeaseRef, Result, Store } from "../../src/runtime/ports/store.ts";
+import { secretStoreSuite } from "./secret-store.ts";
 import { checkCounts, checkJournal, everything } from "./store-checks.ts";
+import { releaseSuite, sleepSuite } from "./store-fleet.ts";
 import {
   addReady,
   E,
@@ -145,13 +147,13 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
     });
 
     test("the endpoint's limit holds within one turn", async () => {
+      await addReady(store, W);
       await enqueue(store, ["low"], { endpointId: F });
       const outcomes = await Promise.all(
         ["a", "b", "c"].map((name) => store.jobs.enqueue(submission(name, { maxQueued: 2 }), T0)),
       );
       expect(outcomes.map(({ kind }) => kind)).toEqual(["accepted", "accepted", "endpoint_full"]);
       expect(store.jobs.find(idOf("c"))).toBeNull();
-      await addReady(store, W);
       await take(store);
       expect(await store.jobs.enqueue(submission("c", { maxQueued: 2 }), T0)).toEqual({ kind: "accepted" });
     });
@@ -206,13 +208,15 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
     });
 
     test("F-42 a worker that is not ready gets nothing", async () => {
+      await addReady(store, V);
       await enqueue(store, ["a"]);
       expect(await take(store)).toEqual([]);
       await store.fleet.addWorker(worker(W), "digest", T0);
-      for (const to of ["starting", "ready", "parked", "draining", "failed", "gone"] as const) {
-        await store.fleet.moveWorker(W, { to, reason: "test" }, T0);
+      for (const to of ["starting", "ready", "parked", "draining", "gone"] as const) {
+        if (to === "parked") await store.fleet.parkWorker(W, "frozen", "test", T0);
+        else await store.fleet.moveWorker(W, { to, reason: "test" }, T0);
         if (to === "ready") continue;
-        expect([to, await take(store)]).toEqual([to, []]);
+        expect([store.fleet.worker(W)?.state, await take(store)]).toEqual([to, []]);
       }
       expect(stateOf("a")).toBe("IN_QUEUE");
     });
@@ -1235,7 +1239,7 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
       expect([store.fleet.endpoints().length, store.journal.newestSeq()]).toEqual([1, before]);
     });
 
-    test("an update changes what it names, and may bring a release", async () => {
+    test("an update changes what it names", async () => {
       const first = endpoint(E, { name: "hello" });
       await store.fleet.createEndpoint(first, release(E), T0);
       await store.fleet.createEndpoint(endpoint(F, { name: "taken" }), release(F), T0);
@@ -1247,20 +1251,10 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
         "updated",
       );
       expect(store.fleet.endpoints()[0]).toEqual({ ...first, settings });
-      expect(await store.fleet.updateEndpoint(E, { name: "bye", release: release(E, 2) }, T0)).toBe(
-        "updated",
-      );
-      expect(store.fleet.endpoints()[0]).toMatchObject({ name: "bye", liveRelease: 2, settings });
-      expect(store.fleet.release(E, 1)).not.toBeNull();
-      expect(store.fleet.release(E, 2)).not.toBeNull();
+      expect(await store.fleet.updateEndpoint(E, { name: "bye" }, T0)).toBe("updated");
+      expect(store.fleet.endpoints()[0]).toEqual({ ...first, name: "bye", settings });
       const kinds = store.journal.read({ endpointId: E, limit: 100 }).map(({ kind }) => kind);
-      expect(kinds).toEqual([
-        "endpoint.create",
-        "release.live",
-        "endpoint.update",
-        "release.live",
-        "endpoint.update",
-      ]);
+      expect(kinds).toEqual(["endpoint.create", "release.live", "endpoint.update", "endpoint.update"]);
     });
 
     test("of two changes of settings at once neither undoes the other", async () => {
@@ -1283,18 +1277,9 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
       const refuse = () => {
         throw new Error("min is above max");
       };
-      const change = { name: "other", settings: refuse, release: release(E, 2) };
+      const change = { name: "other", settings: refuse };
       await expect(store.fleet.updateEndpoint(E, change, T0)).rejects.toThrow("min is above max");
       expect(store.fleet.endpoints()[0]).toEqual(first);
-      expect(store.fleet.release(E, 2)).toBeNull();
-    });
-
-    test("of two releases made of the same live one the second is outdated, and changes nothing", async () => {
-      const first = endpoint(E, { name: "hello" });
-      await store.fleet.createEndpoint(first, release(E), T0);
-      const deploy = (name: string) => store.fleet.updateEndpoint(E, { name, release: release(E, 2) }, T0);
-      expect(await Promise.all([deploy("one"), deploy("two")])).toEqual(["updated", "outdated"]);
-      expect(store.fleet.endpoints()[0]).toMatchObject({ name: "one", liveRelease: 2 });
     });
 
     test("a deleted endpoint and its releases are gone, once", async () => {
@@ -1302,6 +1287,22 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
       expect(await store.fleet.deleteEndpoint(E, T0)).toBe(true);
       expect(await store.fleet.deleteEndpoint(E, T0)).toBe(false);
       expect([store.fleet.endpoints(), store.fleet.release(E, 1)]).toEqual([[], null]);
+    });
+
+    test("is paused and resumed once each, with who said so", async () => {
+      await store.fleet.createEndpoint(endpoint(E), release(E), T0);
+      expect(await store.fleet.setPaused(E, false, "resumed by ann", T0)).toBe(false);
+      expect(await store.fleet.setPaused(E, true, "paused by ann", T0 + 1)).toBe(true);
+      expect(await store.fleet.setPaused(E, true, "paused by bob", T0 + 2)).toBe(false);
+      expect(store.fleet.endpoints()[0]).toEqual(endpoint(E, { paused: true }));
+      expect(await store.fleet.setPaused(E, false, "resumed by bob", T0 + 3)).toBe(true);
+      expect(store.fleet.endpoints()[0]?.paused).toBe(false);
+      expect(await store.fleet.setPaused("nothing" as typeof E, true, "x", T0)).toBe(false);
+      const rows = store.journal.read({ endpointId: E, limit: 100 }).slice(2);
+      expect(rows.map(({ kind, data }) => [kind, data.reason])).toEqual([
+        ["endpoint.pause", "paused by ann"],
+        ["endpoint.resume", "resumed by bob"],
+      ]);
     });
 
     test("a decision of the scaler is journaled when the number changes", async () => {
@@ -1318,15 +1319,12 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
   describe("workers", () => {
     test("move along their table, each move with its row", async () => {
       await store.fleet.addWorker(worker(W), "digest", T0);
-      const move = (
-        to: "starting" | "ready" | "parked" | "gone" | "draining",
-        atMs: number,
-        handle?: string,
-      ) => store.fleet.moveWorker(W, { to, reason: `is ${to}`, ...(handle && { handle }) }, atMs);
+      const move = (to: "starting" | "ready" | "gone" | "draining", atMs: number, handle?: string) =>
+        store.fleet.moveWorker(W, { to, reason: `is ${to}`, ...(handle && { handle }) }, atMs);
       expect(await move("ready", T0)).toBe(false);
       expect(await move("starting", T0 + 1, "4711")).toBe(true);
       expect(await move("ready", T0 + 2)).toBe(true);
-      expect(await move("parked", T0 + 3)).toBe(true);
+      expect(await store.fleet.parkWorker(W, "frozen", "is parked", T0 + 3)).toBe(true);
       expect(await move("ready", T0 + 4)).toBe(true);
       expect(store.fleet.worker(W)).toEqual(
         worker(W, { state: "ready", reason: "is ready", readyAtMs: T0 + 2, handle: "4711" }),
@@ -1389,6 +1387,9 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
     });
   });
 
+  releaseSuite(() => store);
+  sleepSuite(() => store);
+
   describe("keys", () => {
     test("are kept as digests; a name is free again once its key is revoked", async () => {
       const ci = key("ci", { endpointIds: [E], scope: "deploy" });
@@ -1425,6 +1426,8 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
     });
   });
 
+  describe("secrets", () => secretStoreSuite(() => store));
+
   test("INV-7 counts, journal and followers agree after any operations", async () => {
     await fc.assert(
       fc.asyncProperty(fc.integer(), async (seed) => {
@@ -1455,9 +1458,10 @@ async function randomLife(store: Store, seed: number): Promise<void> {
   const random = createSimulatedRandom(seed);
   const below = (limit: number) => Math.floor(random.fraction() * limit);
   const oneOf = <T>(...choices: readonly T[]): T => choices[below(choices.length)] as T;
-  const workers = [W, V, "on-f" as WorkerId];
+  const workers = [W, V, "tester" as WorkerId, "on-f" as WorkerId];
   await addReady(store, W);
   await addReady(store, V);
+  await addReady(store, "tester" as WorkerId, E, 2);
   await addReady(store, "on-f" as WorkerId, F);
   let made = 0;
   let nowMs = T0;
@@ -1481,6 +1485,7 @@ async function randomLife(store: Store, seed: number): Promise<void> {
         handlerRetries: below(2),
         ttlMs: oneOf(2_000, 1_000_000),
         executionTimeoutMs: 3_000,
+        ...(below(5) === 0 && { pinned: 2 }),
       };
       const options = { endpointId: oneOf(E, F), owner: oneOf("ann", "bob"), policy, atMs: nowMs };
       return store.jobs.enqueue(submission(name, options), nowMs);
@@ -1504,6 +1509,9 @@ async function randomLife(store: Store, seed: number): Promise<void> {
       ),
     () => store.jobs.endOverdue(nowMs, 1 + below(4)),
     () => store.jobs.releaseDelayed(nowMs, 1 + below(4)),
+    () => store.fleet.setPaused(oneOf(E, F), below(3) === 0, "test", nowMs),
+    () => store.fleet.parkWorker(oneOf(...workers), "frozen", "test", nowMs),
+    () => store.fleet.moveWorker(oneOf(...workers), { to: "ready", reason: "test" }, nowMs),
     // A repeated id: this one throws, and has to take no other with it.
     () =>
       made === 0

@@ -1,5 +1,6 @@
 import { RpxError } from "../../src/contract/error.ts";
 import { createSimulatedRandom } from "../../src/runtime/adapters/simulated/random.ts";
+import { createSimulatedSecretBox } from "../../src/runtime/adapters/simulated/secret-box.ts";
 import type { SimulatedHost } from "../../src/runtime/adapters/simulated/worker-pool.ts";
 import { createSqliteStore, newestTimeMs } from "../../src/runtime/adapters/sqlite/store.ts";
 import { daemonConfigSchema } from "../../src/runtime/config.ts";
@@ -115,6 +116,7 @@ export function createMachine(
       pools: { process: poolOf(own, host.pool()) },
       builders: { process: { build: () => within(own, build()) } },
       logStore: NO_LOGS,
+      secretBox: createSimulatedSecretBox(),
       webhookNet: { post: (request) => within(own, parts.webhookNet.post(request)) },
       sockets: { listen: async ({ host: name, port }) => ({ host: name, port }), close: async () => {} },
       servers: {
@@ -128,6 +130,9 @@ export function createMachine(
         },
       },
       bundles: { has: () => false, receive: async () => {} },
+      images: null,
+      artifacts: [],
+      diskShares: [],
       disk: {
         freeBytes: async () => (disk.isFull() ? LOW_DISK.free : LOW_DISK.enough),
         databaseBytes: () => 0,

@@ -4,12 +4,13 @@ import { createdKeySchema } from "../../src/contract/schemas/daemon.ts";
 import { type EndpointConfig, endpointSchema } from "../../src/contract/schemas/endpoint.ts";
 import { createInProcessHost } from "../../src/runtime/adapters/process/in-process-host.ts";
 import { createSimulatedClock } from "../../src/runtime/adapters/simulated/clock.ts";
+import { createSimulatedSecretBox } from "../../src/runtime/adapters/simulated/secret-box.ts";
 import { openDatabase } from "../../src/runtime/adapters/sqlite/database.ts";
 import { createSqliteStore } from "../../src/runtime/adapters/sqlite/store.ts";
 import { createSystemRandom } from "../../src/runtime/adapters/system/random.ts";
 import { createWebhookNet } from "../../src/runtime/adapters/webhook/webhook-net.ts";
 import { type DaemonConfigInput, daemonConfigSchema } from "../../src/runtime/config.ts";
-import { createDaemon, type Daemon } from "../../src/runtime/daemon.ts";
+import { type Adapters, createDaemon, type Daemon } from "../../src/runtime/daemon.ts";
 import type { Clock } from "../../src/runtime/ports/clock.ts";
 import type { LogStore } from "../../src/runtime/ports/log-store.ts";
 import type { Store } from "../../src/runtime/ports/store.ts";
@@ -84,7 +85,11 @@ const BUILT: BuiltRelease = {
   warnings: [],
 };
 
-export async function startTestDaemon(config: Partial<DaemonConfigInput> = {}): Promise<TestDaemon> {
+/** `own`: adapters of the test's instead of the usual ones. */
+export async function startTestDaemon(
+  config: Partial<DaemonConfigInput> = {},
+  own: Partial<Pick<Adapters, "logStore" | "secretBox">> = {},
+): Promise<TestDaemon> {
   const clock = createTestClock();
   const host = createInProcessHost();
   const pool = createScriptedPool();
@@ -105,6 +110,7 @@ export async function startTestDaemon(config: Partial<DaemonConfigInput> = {}): 
       pools: { process: pool },
       builders: { process: { build: async () => BUILT } },
       logStore: NO_LOGS,
+      secretBox: createSimulatedSecretBox(),
       webhookNet: createWebhookNet({
         ownListeners: () => {
           const bound = daemon.bound();
@@ -113,6 +119,9 @@ export async function startTestDaemon(config: Partial<DaemonConfigInput> = {}): 
       }),
       sockets: host.socketHost,
       bundles: { has: () => false, receive: async () => {} },
+      images: null,
+      artifacts: [],
+      diskShares: [],
       disk: {
         freeBytes: async () => disk.freeBytes,
         databaseBytes: () => 0,
@@ -122,6 +131,7 @@ export async function startTestDaemon(config: Partial<DaemonConfigInput> = {}): 
       log: pino({ level: "warn" }, { write: (line: string) => keepError(line, errors) }),
       version: "0.0.0-test",
       pid: process.pid,
+      ...own,
     },
   );
   const adminKey = (await daemon.ensureAdmin()) ?? "";

@@ -10,6 +10,7 @@ import { supervisorArguments } from "../serve/entries.ts";
 import { startFailure } from "../serve/start-failure.ts";
 import { readKeyFile } from "../settings.ts";
 import type { DevPool } from "./deploy.ts";
+import { withoutSecrets } from "./secrets.ts";
 
 /** From the start of the supervisor to the ready line. */
 const READY_LIMIT_MS = 30_000;
@@ -63,6 +64,7 @@ export async function startDevDaemon(options: DevDaemonOptions): Promise<DevDaem
     {
       detached: true,
       stdio: ["pipe", "pipe", "pipe"],
+      env: withoutSecrets(process.env),
     },
   );
   child.stdin.on("error", () => {});

@@ -4,6 +4,7 @@ import type { EndpointBody, EndpointConfig } from "../../contract/schemas/endpoi
 import { completeConfig } from "../../project/defaults.ts";
 import type { Project } from "../../project/load.ts";
 import { namesOf } from "../send-project.ts";
+import { provideSecrets } from "./secrets.ts";
 
 /** Where the workers of `rpx dev` run. */
 export const DEV_POOLS = ["process", "docker"] as const;
@@ -30,6 +31,7 @@ export async function deployFolder(
   };
   // Somebody looks on: what was saved is to run at once, also where it does not start.
   const rolling = { pool, rollout: "at_once" as const };
+  await provideSecrets(client, project.config, process.env);
   const known = await client.listEndpoints();
   const others = known.filter((endpoint) => endpoint.name !== name);
   await Promise.all(others.map((endpoint) => client.deleteEndpoint(endpoint.id)));

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { watch as watchFiles } from "chokidar";
 import type { Client } from "../../client/client.ts";
 import { RpxError } from "../../contract/error.ts";
-import { readIgnoreFile } from "../../project/ignore-file.ts";
+import { readIgnoreFile } from "../../folder/ignore-file.ts";
 import { loadProject } from "../../project/load.ts";
 import { sanitizeLine } from "../../text/sanitize.ts";
 import { errorText } from "../errors.ts";

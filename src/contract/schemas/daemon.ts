@@ -14,7 +14,19 @@ export const statusSchema = z.object({
   isolation: z.enum(["none", "partial", "full"]),
   /** ok, or the reason why new jobs are refused. */
   health: z.string(),
-  disk: z.object({ databaseBytes: z.number(), freeBytes: z.number(), minFreeBytes: z.number() }),
+  disk: z.object({
+    databaseBytes: z.number(),
+    freeBytes: z.number(),
+    minFreeBytes: z.number(),
+    usage: z
+      .array(
+        z.object({
+          kind: z.enum(["database", "bundle", "environment", "logs", "image", "build cache"]),
+          bytes: z.number().nullable().describe("null while it is not known"),
+        }),
+      )
+      .describe("what takes disk, by kind; images and build cache lie where the engine keeps them"),
+  }),
   journalSeq: z.number(),
 });
 export type StatusBody = z.infer<typeof statusSchema>;

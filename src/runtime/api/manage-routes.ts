@@ -30,13 +30,27 @@ export type ManageRoutesOptions = {
   readonly keys: Keys;
   readonly why: Why;
   readonly bundles: Bundles;
-  readonly status: () => StatusBody;
+  readonly status: () => Promise<StatusBody>;
   readonly present: PresentEndpoint;
 };
 
 type ManageRouteName = Exclude<
   ApiRouteName,
-  "healthz" | "endpointLogs" | "workerLogs" | "events" | FleetRouteName
+  | "healthz"
+  | "endpointLogs"
+  | "workerLogs"
+  | "events"
+  | "listSecrets"
+  | "setSecret"
+  | "unsetSecret"
+  | "listRegistries"
+  | "setRegistry"
+  | "removeRegistry"
+  | "listImages"
+  | "buildImage"
+  | "pullImage"
+  | "pruneImages"
+  | FleetRouteName
 >;
 
 const MAX_LIST = 1_000;
@@ -63,14 +77,14 @@ export function createManageRoutes(
     madeRelease: release?.version ?? null,
   });
 
-  function createEndpoint(call: Call<Principal>): Promise<Answer> {
+  async function createEndpoint(call: Call<Principal>): Promise<Answer> {
     const request = parse(createEndpointSchema, call);
     return Promise.resolve(
       building(call, "endpoint", async (work) => made(await endpoints.create(call.principal, request, work))),
     );
   }
 
-  function updateEndpoint(call: Call<Principal>): Promise<Answer> {
+  async function updateEndpoint(call: Call<Principal>): Promise<Answer> {
     const request = parse(updateEndpointSchema, call);
     const name = call.params.endpoint ?? "";
     return Promise.resolve(
@@ -186,7 +200,7 @@ export function createManageRoutes(
 
   return {
     status: async (call) =>
-      json(call.principal.scope === "admin" ? options.status() : publicStatus(options.status())),
+      json(call.principal.scope === "admin" ? await options.status() : publicStatus(await options.status())),
     listEndpoints,
     createEndpoint,
     getEndpoint,
@@ -206,7 +220,12 @@ const NO_PAYLOAD = { inputJson: "null", extrasJson: "{}", outputJson: null, erro
 
 /** Who is no admin learns nothing of the host. */
 function publicStatus(status: StatusBody): StatusBody {
-  return { ...status, pid: 0, dataDir: "", disk: { databaseBytes: 0, freeBytes: 0, minFreeBytes: 0 } };
+  return {
+    ...status,
+    pid: 0,
+    dataDir: "",
+    disk: { databaseBytes: 0, freeBytes: 0, minFreeBytes: 0, usage: [] },
+  };
 }
 
 function digestOf(call: Call<unknown>): string {

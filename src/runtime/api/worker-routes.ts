@@ -1,6 +1,6 @@
 import type { WorkerRouteName } from "../../contract/routes.ts";
 import { readObject, spliceArray } from "../../text/json-text.ts";
-import type { Endpoint, EndpointId, JobId } from "../core/model.ts";
+import type { Endpoint, EndpointId, JobId, WorkerId } from "../core/model.ts";
 import type { Delivery, LeaseRef } from "../ports/store.ts";
 import type { Deliveries, NextJobs } from "../service/deliveries.ts";
 import type { Stops } from "../service/stops.ts";
@@ -15,6 +15,8 @@ export type WorkerRoutesOptions = {
   readonly deliveries: Deliveries;
   readonly stops: Stops;
   readonly endpoint: (id: EndpointId) => Endpoint | null;
+  /** A text of a worker without its secrets. */
+  readonly redact: (workerId: WorkerId, text: string) => string;
   readonly log: { warn(fields: object, message: string): void };
 };
 
@@ -37,7 +39,7 @@ export type WorkerRoutes = {
 
 /** RunPod's worker protocol. Nothing that a worker posts is refused when it can be kept. */
 export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
-  const { workers, deliveries, stops, log } = options;
+  const { workers, deliveries, stops, redact, log } = options;
 
   async function take(call: Call<WorkerPrincipal>, batch: number, asList: boolean): Promise<Answer> {
     const { workerId, endpointId } = call.principal;
@@ -110,8 +112,8 @@ export function createWorkerRoutes(options: WorkerRoutesOptions): WorkerRoutes {
   async function ping(call: Call<WorkerPrincipal>): Promise<Answer> {
     const { workerId } = call.principal;
     if (call.query.get("status") === "unhealthy") {
-      const check = call.query.get("check") ?? "a fitness check";
-      const reason = call.query.get("reason") ?? "no reason given";
+      const check = redact(workerId, call.query.get("check") ?? "a fitness check");
+      const reason = redact(workerId, call.query.get("reason") ?? "no reason given");
       log.warn({ workerId, check }, "worker reports itself unfit");
       workers.reportUnfit(workerId, `unfit: ${check}: ${reason.slice(0, MAX_REASON_LENGTH)}`);
     }

@@ -79,12 +79,19 @@ export function planFleet(facts: FleetFacts, nowMs: number): FleetAction[] {
   const condemned = new Set(judged.flatMap((action) => (action.kind === "condemn" ? [action.workerId] : [])));
   const workers = facts.workers.filter(({ id }) => !condemned.has(id));
   const live = workers.filter(({ release }) => release === facts.liveRelease);
+  const matched = match(live, facts, nowMs);
+  const named = new Set(matched.flatMap((action) => ("workerId" in action ? [action.workerId] : [])));
   return [
     ...judged,
     ...outdated(workers, facts),
-    ...ladder(live, facts, nowMs),
-    ...match(live, facts, nowMs),
-    ...prove(workers, facts, nowMs),
+    // Who is woken, or ends, does not sleep deeper first.
+    ...ladder(
+      live.filter(({ id }) => !named.has(id)),
+      facts,
+      nowMs,
+    ),
+    ...matched,
+    ...prove(matched.filter(({ kind }) => kind === "start").length, facts, nowMs),
   ];
 }
 
@@ -232,11 +239,14 @@ function settle(worker: FleetWorker, facts: FleetFacts, nowMs: number): FleetAct
   return [{ kind: "park", workerId, depth, reason: SLEEP_REASON[depth] }];
 }
 
-/** One worker for the release that proves itself, beside the others; where nothing may run, nothing is proven. */
-function prove(workers: readonly FleetWorker[], facts: FleetFacts, nowMs: number): FleetAction[] {
-  const { provingRelease: release, max } = facts;
+/**
+ * One worker for the release that proves itself, beside the others and those that are `starting` with it; where nothing may run,
+ * nothing is proven. A condemned one is still there: its release ends with it.
+ */
+function prove(starting: number, facts: FleetFacts, nowMs: number): FleetAction[] {
+  const { provingRelease: release, max, workers } = facts;
   if (release === null || max === 0 || nowMs < facts.retryAtMs) return [];
   if (workers.some((worker) => worker.release === release && worker.state !== "gone")) return [];
   const present = workers.filter(({ state }) => state !== "failed" && state !== "gone");
-  return present.length < max + 1 ? [{ kind: "start", release }] : [];
+  return present.length + starting < max + 1 ? [{ kind: "start", release }] : [];
 }

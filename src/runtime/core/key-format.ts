@@ -17,7 +17,10 @@ const CHECKSUM_LENGTH = 6;
 /** Characters that lists show: enough to tell keys apart, useless to a guesser. */
 const SHOWN_LENGTH = 9;
 
-const PATTERN = new RegExp(`^rpx[kaw]_[0-9A-Za-z]{${KEY_BODY_LENGTH + CHECKSUM_LENGTH}}$`);
+const FORM = `rpx[kaw]_[0-9A-Za-z]{${KEY_BODY_LENGTH + CHECKSUM_LENGTH}}`;
+const PATTERN = new RegExp(`^${FORM}$`);
+/** Keys inside a text, by their form alone. */
+export const KEY_PATTERN = new RegExp(FORM, "g");
 
 /**
  * A key's text: prefix, random part, checksum over both (the form of GitHub's tokens, so that scanners can confirm one).

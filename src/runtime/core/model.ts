@@ -384,6 +384,28 @@ export type Key = {
   readonly revokedAtMs: number | null;
 };
 
+// --- Secrets --------------------------------------------------------------------------------------------
+
+/** A value that is stored under a name and never shown: what can be said of it. */
+export type Secret = {
+  readonly owner: string;
+  readonly name: string;
+  readonly createdAtMs: number;
+  readonly updatedAtMs: number;
+};
+
+// --- Registries -----------------------------------------------------------------------------------------
+
+/** A login of an image registry: its password is stored sealed and never shown. */
+export type Registry = {
+  readonly name: string;
+  /** Host and port. */
+  readonly server: string;
+  readonly username: string;
+  readonly createdAtMs: number;
+  readonly updatedAtMs: number;
+};
+
 // --- Journal --------------------------------------------------------------------------------------------
 
 /** One state change, never with a payload. `seq` is the only event number there is. */

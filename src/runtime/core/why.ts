@@ -13,6 +13,9 @@ export type WaitingFacts = {
   readonly endpoint: {
     readonly name: string;
     readonly workersMax: number;
+    readonly paused: boolean;
+    /** While no release serves yet: how the first one does. */
+    readonly notLive: string | null;
     /** The autoscaler's sentence. */
     readonly desiredReason: string;
   };
@@ -22,6 +25,8 @@ export type WaitingFacts = {
     /** Ready ones with a free place. */
     readonly free: number;
     readonly draining: number;
+    /** What the first of those without a part of the machine waits for; null: none waits. */
+    readonly waiting: string | null;
     /** The start that began first. */
     readonly starting: { readonly count: number; readonly phase: string; readonly sinceMs: number } | null;
     /** The newest start that failed, while no start after it succeeded. */
@@ -50,6 +55,8 @@ export function whyWaiting(facts: WaitingFacts, nowMs: number): string {
   const { job, daemon, endpoint, workers } = facts;
   if (daemon.draining)
     return "the daemon is stopping and hands out no more jobs; this one waits for its next start";
+  if (endpoint.paused) return `${endpoint.name} is paused: jobs wait until it is resumed`;
+  if (endpoint.notLive !== null) return endpoint.notLive;
   if (endpoint.workersMax === 0) return `workers.max of ${endpoint.name} is 0: jobs wait until it is raised`;
   if (job.availableAtMs > nowMs) {
     return `put off until a retry in ${formatDuration(job.availableAtMs - nowMs)}`;
@@ -65,6 +72,7 @@ export function whyWaiting(facts: WaitingFacts, nowMs: number): string {
 function whyNoWorker({ job, daemon, endpoint, workers }: WaitingFacts, nowMs: number): string {
   if (workers.failed !== null) return whyFailed(workers.failed, workers.starting !== null, nowMs);
   if (workers.starting !== null) return startingText(workers.starting, nowMs);
+  if (workers.waiting !== null) return `a worker ${workers.waiting}`;
   if (daemon.diskFull) return "the disk is full: no worker can start until there is room";
   if (workers.draining > 0) {
     return `${counted(workers.draining, "worker")} draining and none of them takes another job; a new one follows`;

@@ -14,9 +14,11 @@ import type {
   Key,
   KeyId,
   QueuedJob,
+  Registry,
   Release,
   ReleaseFailure,
   RunningJob,
+  Secret,
   SleepDepth,
   StartPhase,
   Worker,
@@ -36,6 +38,8 @@ export type Store = {
   readonly journal: JournalStore;
   readonly outbox: OutboxStore;
   readonly keys: KeyStore;
+  readonly secrets: SecretStore;
+  readonly registries: RegistryStore;
   /** Newest time in the store, in ms; 0 when empty. The clock starts from it. */
   newestTimeMs(): number;
   /** Calls back synchronously after each commit with its journal rows, in order; returns the unsubscriber. */
@@ -356,4 +360,46 @@ export type KeyStore = {
   /** Most jobs an owner may have waiting; 0: no limit. */
   setOwnerMaxQueued(owner: string, maxQueued: number): Promise<void>;
   ownerMaxQueued(owner: string): number;
+};
+
+/** How many secrets an owner may have, and how many replaced values of one are kept. */
+export type SecretLimits = { readonly maxSecrets: number; readonly maxReplaced: number };
+
+/** Secrets by owner and name. Values come in sealed and go out sealed (ports/secret-box.ts); no journal row has one. */
+export type SecretStore = {
+  /** A value that it replaces is set aside. */
+  setSecret(
+    secret: Pick<Secret, "owner" | "name"> & { readonly sealed: string },
+    limits: SecretLimits,
+    nowMs: number,
+  ): Promise<"created" | "changed" | "too_many">;
+  /** Forgets a secret; its value is set aside. */
+  unsetSecret(
+    owner: string,
+    name: string,
+    limits: Pick<SecretLimits, "maxReplaced">,
+    nowMs: number,
+  ): Promise<boolean>;
+  /** All, in order of owner and name. */
+  secrets(): readonly Secret[];
+  sealed(owner: string, name: string): string | null;
+  /** All that are there, or of which a value is set aside. */
+  remembered(): readonly Pick<Secret, "owner" | "name">[];
+  /** Values set aside, newest first: workers that had one may have printed it. */
+  replaced(owner: string, name: string): readonly string[];
+  /** Deletes up to `limit` values that were set aside before any worker that is remembered was made; returns how many. */
+  pruneReplaced(nowMs: number, limit: number): Promise<number>;
+};
+
+/** Logins of image registries by name. Passwords come in sealed and go out sealed (ports/secret-box.ts); no journal row has one. */
+export type RegistryStore = {
+  setRegistry(
+    registry: Pick<Registry, "name" | "server" | "username"> & { readonly sealed: string },
+    maxRegistries: number,
+    nowMs: number,
+  ): Promise<"created" | "changed" | "too_many">;
+  removeRegistry(name: string, nowMs: number): Promise<boolean>;
+  /** In order of name. */
+  registries(): readonly Registry[];
+  sealed(name: string): string | null;
 };

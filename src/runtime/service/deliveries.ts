@@ -68,6 +68,8 @@ export type DeliveriesOptions = {
   readonly queueOf: (workerId: WorkerId) => QueueKey | null;
   /** The worker asked to be replaced: it gets no more work. */
   readonly retire: (workerId: WorkerId, reason: string) => Promise<void>;
+  /** A text of a worker without its secrets. */
+  readonly redact: (workerId: WorkerId, text: string) => string;
   readonly log: { warn(fields: object, message: string): void };
 };
 
@@ -285,12 +287,18 @@ export function createDeliveries(options: DeliveriesOptions): Deliveries {
       const error = `invalid_result: the result is ${result.reason}`;
       return finish(lease, { kind: "rejected", failure: "invalid_result", error }, next);
     }
-    const ended = result.kind === "error" ? { ...result, retryDelayMs: retryDelayMs(lease.jobId) } : result;
+    const ended = result.kind === "error" ? failed(lease, result) : result;
     if (!result.refresh) return finish(lease, ended, next);
     // In one transaction with the result and before it: an open take of this worker gets nothing more.
     const retired = options.retire(lease.workerId, "its handler asked for a fresh worker");
     const [reported] = await Promise.all([finish(lease, ended, null), retired]);
     return reported;
+  }
+
+  /** Tracebacks show what they run into, secrets too; an output is what the handler chose to give. */
+  function failed(lease: LeaseRef, result: Extract<Report, { kind: "error" }>) {
+    const error = options.redact(lease.workerId, result.error);
+    return { ...result, error, retryDelayMs: retryDelayMs(lease.jobId) };
   }
 
   /** Result and next take are asked for in one turn, so that one commit and one sync carry both. */

@@ -59,8 +59,11 @@ export type EndpointsOptions = {
   readonly releases: Releases;
   /** Where workers of a new endpoint run whose request does not say; tells why. */
   readonly defaultPool: (request: CreateEndpoint, onStep: OnStep) => PoolKind;
-  /** Throws RpxError where the variables name a secret that is not there. */
-  readonly checkEnv: (owner: string, env: Readonly<Record<string, string>>) => void;
+  /** Throws where variables or a webhook's secret ask for a secret that the owner does not have. */
+  readonly checkSecrets: (
+    asking: { readonly env?: ReleaseSpec["env"]; readonly webhookSecret?: string | null },
+    owner: string,
+  ) => void;
 };
 
 /** How the caller follows a build, and gives it up. */
@@ -78,7 +81,7 @@ const MAX_RELEASES = 100;
 const DEFAULT_TEST_TIMEOUT_MS = 60_000;
 
 export function createEndpoints(options: EndpointsOptions): Endpoints {
-  const { store, clock, random, events, releases } = options;
+  const { store, clock, random, events, releases, checkSecrets } = options;
   let byId = new Map<string, Endpoint>();
   let byName = new Map<string, Endpoint>();
   const deleting = new Set<EndpointId>();
@@ -112,8 +115,8 @@ export function createEndpoints(options: EndpointsOptions): Endpoints {
     const pool = request.pool ?? options.defaultPool(request, work.onStep);
     const spec = specOf(request, request.config, pool, caller.scope === "admin");
     const settings = resolveSettings(request.config);
+    checkSecrets({ env: spec.env, webhookSecret: settings.webhookSecret }, caller.owner);
     const id = (request.id ?? random.text(ID_LENGTH, ID_ALPHABET)) as EndpointId;
-    options.checkEnv(caller.owner, spec.env);
     const built = await releases.build(
       { endpointId: id, version: FIRST_VERSION },
       spec,
@@ -164,7 +167,7 @@ export function createEndpoints(options: EndpointsOptions): Endpoints {
     const { config = {} } = request;
     // Refused before a long build, where it can be.
     resolveSettings(config, endpoint.settings);
-    if (config.env) options.checkEnv(endpoint.owner, config.env);
+    checkSecrets({ env: config.env ?? {}, webhookSecret: config.webhook?.secret ?? null }, endpoint.owner);
     const saveSettings = async () => {
       const change = {
         settings: (present: EndpointSettings) => resolveSettings(config, present),

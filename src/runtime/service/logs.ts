@@ -28,6 +28,8 @@ export type LogsOptions = {
   readonly logs: LogStore;
   readonly journal: JournalStore;
   readonly jobs: Pick<JobStore, "find">;
+  /** A text of a worker without its secrets. */
+  readonly redact: (workerId: WorkerId, text: string) => string;
 };
 
 type Span = { readonly jobId: JobId; readonly fromMs: number; untilMs: number };
@@ -37,8 +39,8 @@ const MAX_ROWS = 20_000;
 /** With a filter, this many times more lines are read than asked for. */
 const FILTER_DEPTH = 20;
 
-/** Worker output, each line with its job: the line's own requestId, else the only job that the worker held then. */
-export function createLogs({ logs, journal, jobs }: LogsOptions): Logs {
+/** Worker output without secrets, each line with its job: the line's own requestId, else the only job that the worker held then. */
+export function createLogs({ logs, journal, jobs, redact }: LogsOptions): Logs {
   /** When the worker held which job. */
   function spansOf(workerId: WorkerId): readonly Span[] {
     const spans: Span[] = [];
@@ -59,7 +61,8 @@ export function createLogs({ logs, journal, jobs }: LogsOptions): Logs {
   function tag(lines: readonly LogLine[]): TaggedLine[] {
     const spans = new Map<WorkerId, readonly Span[]>();
     return lines.map((line) => {
-      const parsed = parseSdkLine(line.line);
+      const text = redact(line.workerId, line.line);
+      const parsed = parseSdkLine(text);
       let held = spans.get(line.workerId);
       if (!held) {
         held = spansOf(line.workerId);
@@ -67,7 +70,8 @@ export function createLogs({ logs, journal, jobs }: LogsOptions): Logs {
       }
       return {
         ...line,
-        line: parsed?.message ?? line.line,
+        // Once more: JSON has more spellings than are looked for.
+        line: parsed ? redact(line.workerId, parsed.message) : text,
         level: parsed?.level ?? null,
         jobId: parsed?.requestId ?? onlyJob(held, line.tsMs),
       };

@@ -38,6 +38,7 @@ export function createRetention({ store, clock, logs, databaseBytes, log }: Rete
       await store.journal.prune(beforeMs, BATCH),
       await store.outbox.prune(beforeMs, BATCH),
       await store.fleet.pruneWorkers(beforeMs, BATCH),
+      await store.secrets.pruneReplaced(nowMs, BATCH),
     ];
     if (nowMs >= nextLogPassMs) {
       nextLogPassMs = nowMs + LOG_PASS_MS;

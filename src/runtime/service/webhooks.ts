@@ -1,4 +1,5 @@
 import { createHmac } from "node:crypto";
+import { RpxError } from "../../contract/error.ts";
 import type { EndpointId, JobId } from "../core/model.ts";
 import type { Guard } from "../core/url-guard.ts";
 import type { Clock } from "../ports/clock.ts";
@@ -25,7 +26,7 @@ type Dependencies = {
    * generation of it, is gone.
    */
   readonly present: (jobId: JobId, generation: number) => string | null;
-  /** The endpoint's signing secrets, two while one replaces the other; empty: unsigned. */
+  /** The endpoint's signing secrets, two while one replaces the other; empty: unsigned. Throws an RpxError where one is missing. */
   readonly secrets?: (endpointId: EndpointId) => readonly string[];
   readonly guard: () => Guard;
   readonly log?: Log;
@@ -101,6 +102,7 @@ export function createWebhooks(dependencies: Dependencies): Webhooks {
 
   async function deliver(entry: OutboxEntry): Promise<void> {
     const answer = await attempt(dependencies, entry).catch((error: unknown): Attempted => {
+      if (error instanceof RpxError) return { accepted: false, status: error.message };
       log?.error({ err: error, outboxId: entry.id }, "webhook broke");
       return { accepted: false, status: "failed" };
     });

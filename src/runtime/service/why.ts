@@ -1,7 +1,14 @@
 import { formatDuration } from "../../text/duration.ts";
 import type { Activity } from "../core/activity.ts";
 import type { CrashState } from "../core/crash-backoff.ts";
-import type { Endpoint, EndpointId, Job, QueuedJob, Worker } from "../core/model.ts";
+import {
+  type Endpoint,
+  type EndpointId,
+  type Job,
+  NO_RELEASE,
+  type QueuedJob,
+  type Worker,
+} from "../core/model.ts";
 import { type WaitingFacts, whyWaiting } from "../core/why.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Store } from "../ports/store.ts";
@@ -48,16 +55,25 @@ export function createWhy({ store, clock, activity, crashState, draining, diskFu
       endpoint: {
         name: endpoint.name,
         workersMax: endpoint.settings.workers.max,
+        paused: endpoint.paused,
+        notLive: endpoint.liveRelease === NO_RELEASE ? notLive(endpoint) : null,
         desiredReason: endpoint.desired.reason,
       },
       workers: {
         busy,
         free: ready.length - busy,
         draining: workers.filter(({ state }) => state === "draining").length,
+        waiting: workers.find(({ state }) => state === "wanted")?.reason ?? null,
         starting: startingOf(workers),
         failed: failedOf(endpoint),
       },
     };
+  }
+
+  function notLive({ id, candidateRelease }: Endpoint): string {
+    const [newest] = store.fleet.releases(id, 1);
+    if (candidateRelease !== null) return `release ${candidateRelease} does not serve yet: ${newest?.reason}`;
+    return `no release serves: release ${newest?.version} failed, ${newest?.reason}`;
   }
 
   function failedOf(endpoint: Endpoint): WaitingFacts["workers"]["failed"] {
@@ -69,7 +85,7 @@ export function createWhy({ store, clock, activity, crashState, draining, diskFu
 }
 
 function startingOf(workers: readonly Worker[]): WaitingFacts["workers"]["starting"] {
-  const starting = workers.filter(({ state }) => state === "starting" || state === "wanted");
+  const starting = workers.filter(({ state }) => state === "starting");
   const [first] = starting;
   return first ? { count: starting.length, phase: first.reason, sinceMs: first.createdAtMs } : null;
 }

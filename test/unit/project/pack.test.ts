@@ -18,7 +18,8 @@ import { dirname, join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { t as listTar } from "tar";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { MAX_FOLDER_BYTES, packFolder } from "../../../src/project/pack.ts";
+import { MAX_FOLDER_BYTES } from "../../../src/folder/list.ts";
+import { packFolder } from "../../../src/project/pack.ts";
 
 let scratch = "";
 let folder = "";

@@ -3,13 +3,13 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { captureOutput } from "../../../src/supervisor/output.ts";
 import {
-  captureOutput,
   createStamper,
   MAX_LINE_BYTES,
   MAX_OUTPUT_BYTES_PER_S,
   MAX_SEGMENT_BYTES,
-} from "../../../src/supervisor/output.ts";
+} from "../../../src/supervisor/stamped-lines.ts";
 import { makeDataDir, report, until } from "../../fixtures/supervisor/harness.ts";
 
 const stamper = () => createStamper("o", () => 7);

@@ -6,6 +6,9 @@ import { type Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { Parser, type ReadEntry, Unpack } from "tar";
 import { RpxError } from "../../../contract/error.ts";
+import { folderBytes } from "../../../folder/bytes.ts";
+import { removeFolder } from "../../../folder/remove.ts";
+import type { Artifacts } from "../../ports/artifacts.ts";
 import { type BundleCaps, createBundleCheck } from "./bundle-check.ts";
 
 export type Bundles = {
@@ -17,8 +20,8 @@ export type Bundles = {
   receive(digest: string, stream: Readable): Promise<void>;
   /** Where a bundle lies once it was received. */
   pathOf(digest: string): string;
-  /** Deletes bundles that no release uses nor will (deploys under way count), and what broken transfers left; returns how many. */
-  prune(inUse: ReadonlySet<string>): Promise<number>;
+  /** What was unpacked, and what broken transfers left. One that is under way is not listed. */
+  readonly artifacts: Artifacts;
 };
 
 /** T-22. */
@@ -30,6 +33,8 @@ export const BUNDLE_CAPS: BundleCaps = {
 };
 const DIGEST = /^[0-9a-f]{64}$/;
 const INCOMING = ".incoming-";
+/** Of a digest, for people. */
+const SHOWN_CHARACTERS = 16;
 /** Files synced at a time. */
 const SYNC_PARALLEL = 16;
 
@@ -63,14 +68,25 @@ export function createBundles(deps: { readonly dataDir: string; readonly caps?: 
     }
   }
 
-  async function prune(inUse: ReadonlySet<string>): Promise<number> {
-    const names = await readdir(root).catch(() => []);
-    const unused = names.filter((name) => !inUse.has(name) && !incoming.has(name));
-    for (const name of unused) await rm(path.join(root, name), { recursive: true, force: true });
-    return unused.length;
-  }
+  const artifacts: Artifacts = {
+    kind: "bundle",
+    list: async () => {
+      const names = (await readdir(root).catch(() => [])).filter((name) => !incoming.has(name));
+      return Promise.all(
+        names.map(async (name) => ({
+          id: name,
+          name: name.slice(0, SHOWN_CHARACTERS),
+          bytes: await folderBytes(path.join(root, name)),
+        })),
+      );
+    },
+    remove: async (id) => {
+      await removeFolder(path.join(root, path.basename(id)));
+      return null;
+    },
+  };
 
-  return { has: (digest) => existsSync(pathOf(digest)), receive, pathOf, prune };
+  return { has: (digest) => existsSync(pathOf(digest)), receive, pathOf, artifacts };
 }
 
 /** Leaves the checked and synced tree in `<folder>/files`. */

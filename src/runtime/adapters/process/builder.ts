@@ -2,11 +2,12 @@ import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { RpxError } from "../../../contract/error.ts";
+import { checkHandler } from "../../../folder/handler.ts";
 import type { BuiltProcess, ReleaseSource, ReleaseSpec } from "../../core/model.ts";
+import { isEmpty, parseRequirements } from "../../core/requirements.ts";
 import type { BuildRequest, OnStep } from "../../ports/worker-pool.ts";
 import { inheritedEnvironment } from "./inherited-env.ts";
 import { findInterpreter, type Interpreter, missingRequirements } from "./interpreter.ts";
-import { isEmpty, parseRequirements } from "./requirements.ts";
 import { createVirtualEnvs, type VirtualEnv } from "./virtual-env.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -44,8 +45,6 @@ type Prepared = {
   readonly warnings: readonly string[];
 };
 
-const HANDLERS = ".py, .ts, .mjs or .js";
-const NODE_EXTENSIONS: ReadonlySet<string> = new Set([".ts", ".mjs", ".js"]);
 /** A larger requirements.txt is none. */
 const MAX_REQUIREMENTS_BYTES = 1024 * 1024;
 /** Folders whose interpreter was told already; beyond this it is told again. */
@@ -113,29 +112,13 @@ async function sourceFolder(
   });
 }
 
-/** The handler's path inside its folder, checked: a file of a kind that we can run, and not outside. */
 async function handlerPath(folder: string, handler: string | null): Promise<string> {
   if (handler === null)
     throw new RpxError("bad_request", "the folder names no handler", {
       why: "only its Dockerfile says what runs, and the process pool builds no images",
       hint: "choose --pool docker, or give a handler",
     });
-  const inside = path.relative(folder, path.resolve(folder, handler));
-  if (inside === "" || inside.split(path.sep)[0] === ".." || handler.includes("\0"))
-    throw new RpxError("bad_request", "the handler lies outside its folder", {
-      hint: "give its path inside the folder, like handler.py",
-    });
-  const extension = path.extname(inside);
-  if (extension !== ".py" && !NODE_EXTENSIONS.has(extension))
-    throw new RpxError("bad_request", `cannot run ${inside}`, { why: `a handler is a ${HANDLERS} file` });
-  const found = await stat(path.join(folder, inside)).catch(() => null);
-  if (!found?.isFile())
-    throw new RpxError("bad_request", `there is no handler ${inside}`, {
-      why: `looked in ${folder}`,
-      hint: `set handler in rpx.toml to a ${HANDLERS} file`,
-    });
-  // A name that begins with a hyphen would be read as an option.
-  return inside.startsWith("-") ? `./${inside}` : inside;
+  return checkHandler(folder, handler);
 }
 
 async function buildPython(task: Build): Promise<BuiltProcess> {

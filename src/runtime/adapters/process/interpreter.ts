@@ -3,8 +3,8 @@ import { access, lstat } from "node:fs/promises";
 import path from "node:path";
 import { execa } from "execa";
 import { RpxError } from "../../../contract/error.ts";
+import type { PlainRequirement } from "../../core/requirements.ts";
 import { inheritedEnvironment } from "./inherited-env.ts";
-import type { PlainRequirement } from "./requirements.ts";
 
 /** Which rule found an interpreter: `--python`, the folder's `.venv`, an active environment, or the PATH. */
 export type InterpreterOrigin = "asked" | "folder" | "active" | "path";

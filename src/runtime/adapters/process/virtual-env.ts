@@ -4,9 +4,10 @@ import path from "node:path";
 import { execa } from "execa";
 import { RpxError } from "../../../contract/error.ts";
 import { sanitizeLine } from "../../../text/sanitize.ts";
+import { includedFiles, parseRequirements, type Requirements } from "../../core/requirements.ts";
+import { environmentsFolder } from "./environments.ts";
 import { pipEnvironment } from "./inherited-env.ts";
 import type { Interpreter } from "./interpreter.ts";
-import { includedFiles, parseRequirements, type Requirements } from "./requirements.ts";
 
 /** A virtual environment that holds a requirements.txt. */
 export type VirtualEnv = {
@@ -48,7 +49,7 @@ const MAX_INCLUDE_DEPTH = 5;
  * They hold absolute paths, so each is built in place and counts only once its marker is written.
  */
 export function createVirtualEnvs(deps: { readonly dataDir: string; readonly environment: Environment }) {
-  const root = path.join(deps.dataDir, "venvs");
+  const root = environmentsFolder(deps.dataDir);
   const building = new Map<string, Promise<unknown>>();
 
   /** The finished environment for a request, built now when there is none. Rejects with `unavailable` and pip's last lines. */

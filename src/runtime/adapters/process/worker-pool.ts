@@ -1,12 +1,13 @@
 import { constants } from "node:fs";
 import { access } from "node:fs/promises";
+import { constants as system } from "node:os";
 import path from "node:path";
 import { RpxError } from "../../../contract/error.ts";
+import { type AskedEnd, exitReason } from "../../core/exit-reason.ts";
 import type { BuiltProcess, BuiltRelease, EndpointId, WorkerId } from "../../core/model.ts";
 import type { LogStore } from "../../ports/log-store.ts";
 import type { ProcessExit, ProcessHost } from "../../ports/process-host.ts";
 import type { Isolation, SleepDepth, WorkerExit, WorkerPool, WorkerStart } from "../../ports/worker-pool.ts";
-import { type AskedEnd, exitReason } from "./exit-reason.ts";
 import { createStraySweep } from "./strays.ts";
 
 export type ProcessPoolDeps = {
@@ -40,7 +41,13 @@ export function createProcessPool({ host, logs, endpointOf }: ProcessPoolDeps): 
     const workerId = id as WorkerId;
     const endpointId = endpoints.get(workerId) ?? endpointOf(workerId);
     const lastLines = endpointId === null ? [] : logs.lastLines(endpointId, workerId, LAST_WORDS_LINES);
-    const reason = exitReason({ code, signal, asked: asked.get(workerId) ?? null, lastLines });
+    const reason = exitReason({
+      code,
+      signal,
+      asked: asked.get(workerId) ?? null,
+      lastLines,
+      signalNumbers: system.signals,
+    });
     return { workerId, code, signal, reason };
   }
 

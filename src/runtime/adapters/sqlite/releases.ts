@@ -109,9 +109,10 @@ export function createReleases(db: DatabaseSync, journal: JournalWriter) {
   }
 
   function endCandidate(ref: ReleaseRef, to: End, facts: Facts, nowMs: number): boolean {
+    // The one that serves ends by another's going live, or its endpoint would point at one that has ended.
+    if (endpointById.get(ref.endpointId)?.candidate_release !== ref.version) return false;
     if (!step(ref, to, facts, nowMs)) return false;
-    const row = endpointById.get(ref.endpointId);
-    if (row?.candidate_release === ref.version) setCandidate.run(null, ref.endpointId);
+    setCandidate.run(null, ref.endpointId);
     return true;
   }
 

@@ -8,8 +8,10 @@ import type {
   JobState,
   JournalEvent,
   Key,
+  Registry,
   Release,
   ReleaseFailure,
+  Secret,
   TerminalState,
   Worker,
   WorkerId,
@@ -184,5 +186,26 @@ export function keyOf(row: Row): Key & { digest: string } {
     lastUsedAtMs: row.last_used_at_ms as number | null,
     revokedAtMs: row.revoked_at_ms as number | null,
     digest: row.digest as string,
+  };
+}
+
+/** A secret's row without its value. */
+export function secretOf(row: Row): Secret {
+  return {
+    owner: row.owner as string,
+    name: row.name as string,
+    createdAtMs: row.created_at_ms as number,
+    updatedAtMs: row.updated_at_ms as number,
+  };
+}
+
+/** A registry's login without its password. */
+export function registryOf(row: Row): Registry {
+  return {
+    name: row.name as string,
+    server: row.server as string,
+    username: row.username as string,
+    createdAtMs: row.created_at_ms as number,
+    updatedAtMs: row.updated_at_ms as number,
   };
 }

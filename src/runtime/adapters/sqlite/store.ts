@@ -10,6 +10,8 @@ import { createJobStore } from "./jobs.ts";
 import { createJournalStore, createJournalWriter } from "./journal.ts";
 import { createKeyStore } from "./keys.ts";
 import { createOutboxStore } from "./outbox.ts";
+import { createRegistryStore } from "./registries.ts";
+import { createSecretStore } from "./secrets.ts";
 
 export type SqliteStoreOptions = {
   readonly db: DatabaseSync;
@@ -63,6 +65,8 @@ export function createSqliteStore({
     journal: createJournalStore(db, commit),
     outbox: createOutboxStore({ db, commit, journal }),
     keys: createKeyStore({ db, commit, journal }),
+    secrets: createSecretStore({ db, commit, journal }),
+    registries: createRegistryStore({ db, commit, journal }),
     newestTimeMs: () => newestTimeMs(db),
     onCommit: (listener) => {
       listeners.add(listener);

@@ -35,8 +35,10 @@ export type ReconcilerOptions = {
   readonly host: { readonly cpuCount: number; readonly memoryGiB: number };
   /** What this machine gives to workers. */
   readonly budget: Resources;
-  /** The endpoint's variables with its secrets filled in; throws RpxError where one is missing. */
-  readonly environment: (endpoint: Endpoint, env: Readonly<Record<string, string>>) => Record<string, string>;
+  /** An owner's variables with the secrets filled in; throws an RpxError that names what is missing. */
+  readonly fillSecrets: (env: Readonly<Record<string, string>>, owner: string) => Record<string, string>;
+  /** A text of a worker, or about one, without its secrets. */
+  readonly redact: (workerId: WorkerId, text: string) => string;
   readonly standstill: Standstill;
   readonly lastSeenMs: (workerId: WorkerId) => number;
   readonly lastTakeMs: (workerId: WorkerId) => number;

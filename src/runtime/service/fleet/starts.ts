@@ -20,8 +20,10 @@ export type StartsOptions = {
   readonly budget: Resources;
   /** Origin of the worker listener as workers of a pool reach it; null while it is not open. */
   readonly workerUrl: (pool: WorkerPool["kind"]) => string | null;
-  /** The endpoint's variables with its secrets filled in; throws RpxError where one is missing. */
-  readonly environment: (endpoint: Endpoint, env: Readonly<Record<string, string>>) => Record<string, string>;
+  /** An owner's variables with the secrets filled in; throws an RpxError that names what is missing. */
+  readonly fillSecrets: (env: Readonly<Record<string, string>>, owner: string) => Record<string, string>;
+  /** A text of a worker, or about one, without its secrets. */
+  readonly redact: (workerId: WorkerId, text: string) => string;
   /** A start failed, through no fault of the pool's being away. */
   readonly onFailed: (worker: Worker, reason: string) => Promise<void>;
   readonly log: {
@@ -173,7 +175,7 @@ export function createStarts(options: StartsOptions): Starts {
       store.fleet.moveWorker(id, { to: "gone", reason, revoke: true }, clock.nowMs());
     if (stopped) return void (await gone("the daemon ended while it was started"));
     if (signal.aborted || state === "draining") return void (await gone(presentReason));
-    const reason = `it could not be started: ${causeOf(error)}`;
+    const reason = options.redact(id, `it could not be started: ${causeOf(error)}`);
     log.warn({ endpointId: worker.endpointId, workerId: id, reason }, "worker not started");
     if (fleet.poolOf(worker).away() !== null) return void (await gone(reason));
     await options.onFailed(worker, reason);
@@ -207,7 +209,7 @@ export function createStarts(options: StartsOptions): Starts {
       memoryGiB: memoryBytes === null ? options.host.memoryGiB : Math.max(1, Math.floor(memoryBytes / GIB)),
       volume: null,
       startTimeoutMs: endpoint.settings.limits.startTimeoutMs,
-      endpointEnv: options.environment(endpoint, release.spec.env),
+      endpointEnv: options.fillSecrets(release.spec.env, endpoint.owner),
     });
   }
 

@@ -1,17 +1,20 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { createDispatch, type Waiter } from "../../../../src/runtime/core/dispatch.ts";
+import { createDispatch, queueKey, type Waiter } from "../../../../src/runtime/core/dispatch.ts";
 import type { EndpointId, JobId, JournalEvent } from "../../../../src/runtime/core/model.ts";
 
-const E = "e" as EndpointId;
-const F = "f" as EndpointId;
+const ENDPOINT = "e" as EndpointId;
+/** The endpoint's own line, the one of jobs pinned to its release 2, and another endpoint's. */
+const E = queueKey(ENDPOINT, 0);
+const E2 = queueKey(ENDPOINT, 2);
+const F = queueKey("f" as EndpointId, 0);
 
 function event(data: JournalEvent["data"], fields: Partial<JournalEvent> = {}): JournalEvent {
   return {
     seq: 1,
     atMs: 0,
     kind: "job.x",
-    endpointId: E,
+    endpointId: ENDPOINT,
     owner: null,
     jobId: "j" as JobId,
     workerId: null,
@@ -22,8 +25,8 @@ function event(data: JournalEvent["data"], fields: Partial<JournalEvent> = {}): 
 const ENTERS = event({ from: null, to: "IN_QUEUE" });
 const LEAVES = event({ from: "IN_QUEUE", to: "IN_PROGRESS" });
 
-function waiter(wants: number, endpointId = E): Waiter {
-  return { endpointId, wants };
+function waiter(wants: number, queue = E): Waiter {
+  return { queue, wants };
 }
 
 describe("matching", () => {
@@ -66,6 +69,32 @@ describe("matching", () => {
     dispatch.offer(waiter(1, F));
     expect(dispatch.observe(ENTERS)).toBe(E);
     expect([dispatch.match(F), dispatch.unreserved(E)]).toEqual([[], 1]);
+  });
+
+  test("jobs that are pinned to a release wait in a line of their own", () => {
+    const dispatch = createDispatch();
+    const [worker, tester] = [waiter(9), waiter(9, E2)];
+    for (const each of [worker, tester]) dispatch.offer(each);
+    expect(dispatch.observe(event({ from: null, to: "IN_QUEUE", pinned: 2 }))).toBe(E2);
+    expect(dispatch.match(E)).toEqual([]);
+    expect(dispatch.match(E2)).toEqual([{ waiter: tester, count: 1 }]);
+    dispatch.observe(event({ from: "IN_QUEUE", to: "IN_PROGRESS", pinned: 2 }));
+    dispatch.settle(E2, 1);
+    expect(dispatch.observe(ENTERS)).toBe(E);
+    expect([dispatch.unreserved(E), dispatch.unreserved(E2)]).toEqual([1, 0]);
+    expect(dispatch.match(E)).toEqual([{ waiter: worker, count: 1 }]);
+  });
+
+  test("one that leaves its line for another is matched in the other alone", () => {
+    const dispatch = createDispatch<{ queue: typeof E; readonly wants: number }>();
+    const mover = { queue: E2, wants: 1 };
+    dispatch.offer(mover);
+    expect(dispatch.withdraw(mover)).toBe(true);
+    mover.queue = E;
+    dispatch.offer(mover);
+    dispatch.seed(E2, 1);
+    dispatch.seed(E, 1);
+    expect([dispatch.match(E2), dispatch.match(E)]).toEqual([[], [{ waiter: mover, count: 1 }]]);
   });
 
   test("what is promised to a claim without a waiter is promised to nobody else", () => {
@@ -124,6 +153,16 @@ describe("what the journal says", () => {
     dispatch.observe(ENTERS);
     dispatch.offer(waiter(1));
     expect(dispatch.match(E)).toHaveLength(1);
+  });
+
+  test("nor does it start with the tests of the old one's releases", () => {
+    const dispatch = createDispatch();
+    dispatch.observe(event({ from: null, to: "IN_QUEUE", pinned: 2 }));
+    dispatch.observe(ENTERS);
+    dispatch.observe(event({ from: null, to: "IN_QUEUE" }, { endpointId: "e2" as EndpointId }));
+    dispatch.observe(event({}, { kind: "endpoint.delete", jobId: null }));
+    const left = [E, E2, queueKey("e2" as EndpointId, 0)].map((queue) => dispatch.unreserved(queue));
+    expect(left, "another endpoint keeps its own, however it is called").toEqual([0, 0, 1]);
   });
 });
 

@@ -19,6 +19,8 @@ const settings: fc.Arbitrary<EndpointSettings> = fc
     idleTimeoutMs: ms(1_000, 3_600_000),
     flashboot: fc.boolean(),
     prefetch: fc.integer({ min: 1, max: 1_000 }),
+    extra: fc.nat(1_000),
+    prewarm: fc.boolean(),
     scale: fc.oneof(
       fc.record({
         by: fc.constant("queue-delay" as const),
@@ -44,16 +46,32 @@ const settings: fc.Arbitrary<EndpointSettings> = fc
     }),
     webhookSecret: fc.option(fc.constant("secret:hook"), { nil: null }),
   })
-  .map(({ range, idleTimeoutMs, flashboot, prefetch, ...rest }) => ({
+  .map(({ range, idleTimeoutMs, flashboot, prefetch, extra, prewarm, ...rest }) => ({
     ...rest,
-    workers: { min: Math.min(...range), max: Math.max(...range), idleTimeoutMs, flashboot, prefetch },
+    workers: {
+      min: Math.min(...range),
+      max: Math.max(...range),
+      idleTimeoutMs,
+      flashboot,
+      prefetch,
+      extra,
+      prewarm,
+    },
   }));
 
 describe("resolveSettings", () => {
   test("fills in RunPod's defaults", () => {
     expect(resolveSettings({})).toEqual(DEFAULT_SETTINGS);
     expect(presentConfig(DEFAULT_SETTINGS, {})).toEqual({
-      workers: { min: 0, max: 3, idle_timeout: "5s", flashboot: true, prefetch: 1 },
+      workers: {
+        min: 0,
+        max: 3,
+        idle_timeout: "5s",
+        flashboot: true,
+        prefetch: 1,
+        extra: 0,
+        prewarm: false,
+      },
       scale: { by: "queue-delay", threshold: 4, max_queued: 0 },
       limits: { execution_timeout: "10m", ttl: "24h", start_timeout: "7m", retries: 0 },
       retention: { async: "30m", sync: "1m", failed: "30m" },

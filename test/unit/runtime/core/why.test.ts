@@ -11,10 +11,12 @@ function facts({ job, daemon, endpoint, workers }: Change): WaitingFacts {
     endpoint: {
       name: "hello",
       workersMax: 3,
+      paused: false,
+      notLive: null,
       desiredReason: "1 job waiting and no worker up: wants 1",
       ...endpoint,
     },
-    workers: { busy: 0, free: 0, draining: 0, starting: null, failed: null, ...workers },
+    workers: { busy: 0, free: 0, draining: 0, waiting: null, starting: null, failed: null, ...workers },
   };
 }
 
@@ -33,6 +35,30 @@ test.each<[string, Change, string]>([
     "the daemon is stopping and hands out no more jobs; this one waits for its next start",
   ],
   ["max 0", { endpoint: { workersMax: 0 } }, "workers.max of hello is 0: jobs wait until it is raised"],
+  [
+    "paused, whatever is up",
+    { endpoint: { paused: true }, workers: { free: 1 } },
+    "hello is paused: jobs wait until it is resumed",
+  ],
+  [
+    "no release serves yet",
+    { endpoint: { notLive: "release 1 does not serve yet: its first worker has to become ready" } },
+    "release 1 does not serve yet: its first worker has to become ready",
+  ],
+  [
+    "a worker that waits for its part of the machine",
+    {
+      workers: {
+        waiting: "waits for memory: needs 4 GiB, 1 GiB of 8 GiB are free; held by llama (2 workers)",
+      },
+    },
+    "a worker waits for memory: needs 4 GiB, 1 GiB of 8 GiB are free; held by llama (2 workers)",
+  ],
+  [
+    "one that starts beside one that waits",
+    { workers: { starting: boot, waiting: "waits for memory" } },
+    "starting a worker (boot) since 2.5 s",
+  ],
   [
     "backoff",
     { job: { availableAtMs: NOW_MS + 30_000 }, workers: { free: 1 } },

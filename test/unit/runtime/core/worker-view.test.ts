@@ -20,6 +20,11 @@ function worker(state: WorkerState, release = 1): Worker {
     readyAtMs: null,
     endedAtMs: null,
     handle: null,
+    phase: null,
+    bootedAtMs: null,
+    asleep: null,
+    parkedAtMs: null,
+    exit: null,
   };
 }
 

@@ -215,7 +215,7 @@ describe("T-22: what is refused, with nothing kept", () => {
   });
 });
 
-test("prune keeps what is in use and what is under way, and clears what a broken transfer left", async () => {
+test("artifacts: what was unpacked and what a broken transfer left, not what is under way", async () => {
   const { bundles, digest } = await receive(tarOf({ path: "a" }));
   const { digest: unused } = await receive(tarOf({ path: "b" }));
   mkdirSync(path.join(dataDir, "bundles/.incoming-old"));
@@ -225,7 +225,12 @@ test("prune keeps what is in use and what is under way, and clears what a broken
   const receiving = bundles.receive(third, slow);
   slow.push(bytes.subarray(0, 100));
   await expect.poll(names).toHaveLength(4);
-  expect(await bundles.prune(new Set([digest]))).toBe(2);
+  const listed = await bundles.artifacts.list();
+  expect(listed.map(({ id }) => id).sort()).toEqual([".incoming-old", digest, unused].sort());
+  expect(listed.find(({ id }) => id === digest)?.bytes).toBeGreaterThanOrEqual(0);
+  for (const id of [".incoming-old", unused, "e".repeat(64)]) {
+    expect(await bundles.artifacts.remove(id)).toBeNull();
+  }
   slow.push(bytes.subarray(100));
   slow.push(null);
   await receiving;

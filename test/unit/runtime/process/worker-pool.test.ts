@@ -24,8 +24,10 @@ async function makePool(): Promise<PoolUnderTest> {
   return {
     pool: create(),
     release,
+    broken: { ...release("wait"), file: "/nonexistent/python" } as BuiltRelease,
+    depths: ["frozen"],
     lines: (endpointId, workerId) => logs.read({ endpointId, workerId, tail: 10_000 }),
-    restarted: create,
+    restarted: async () => create(),
     async close() {
       await close();
       rmSync(dataDir, { recursive: true, force: true });

@@ -6,6 +6,7 @@ import {
 import { createSimulatedRandom } from "../../../../src/runtime/adapters/simulated/random.ts";
 import { openDatabase } from "../../../../src/runtime/adapters/sqlite/database.ts";
 import { createSqliteStore } from "../../../../src/runtime/adapters/sqlite/store.ts";
+import { queueKey } from "../../../../src/runtime/core/dispatch.ts";
 import type { Store } from "../../../../src/runtime/ports/store.ts";
 import { createDeliveries, type TakeRequest } from "../../../../src/runtime/service/deliveries.ts";
 import { createEvents } from "../../../../src/runtime/service/events.ts";
@@ -42,14 +43,16 @@ function start() {
     random: createSimulatedRandom(1),
     events: createEvents({ store, clock }),
     maxStreamBytes: 1_000,
+    queueOf: () => queueKey(E, 0),
     retire: async () => {},
+    redact: (_, text) => text,
     log: { warn: () => {} },
   });
 }
 
 function takeRequest(fields: Partial<TakeRequest> = {}): TakeRequest {
   const signal = new AbortController().signal;
-  return { workerId: W, endpointId: E, max: 1, startable: 1, busy: true, draining: false, signal, ...fields };
+  return { workerId: W, endpointId: E, max: 1, startable: 1, busy: true, signal, ...fields };
 }
 
 /** Lets the store commit until the promise has its value: each step of it is a turn of its own. */

@@ -1,6 +1,14 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -19,6 +27,7 @@ const LOAD = join(import.meta.dirname, "load.ts");
 const MIGRATIONS = readMigrations(
   join(import.meta.dirname, "../../../../../src/runtime/adapters/sqlite/migrations"),
 );
+const NEWEST = MIGRATIONS.at(-1)?.version ?? 0;
 
 let folder: string;
 let path: string;
@@ -72,7 +81,7 @@ describe("settings", () => {
     expect(pragma(db, "locking_mode")).toBe("exclusive");
     expect(pragma(db, "trusted_schema")).toBe(0);
     expect(pragma(db, "journal_size_limit")).toBe(67_108_864);
-    expect(pragma(db, "user_version")).toBe(MIGRATIONS.length);
+    expect(pragma(db, "user_version")).toBe(NEWEST);
     db.close();
   });
 
@@ -152,7 +161,7 @@ describe("files that are not ours to touch", () => {
     await enqueue(store, ["a"]);
     await store.close();
     const db = new DatabaseSync(path);
-    db.exec(`PRAGMA user_version = ${MIGRATIONS.length + 1}`);
+    db.exec(`PRAGMA user_version = ${NEWEST + 1}`);
     db.close();
     const before = digests();
     expect(() => openDatabase(path)).toThrow(
@@ -164,7 +173,7 @@ describe("files that are not ours to touch", () => {
   test("F-38 also when the newer rpx was killed and its log is still there", async () => {
     await loadAndKill(200);
     const db = openDatabase(path);
-    db.exec(`PRAGMA user_version = ${MIGRATIONS.length + 1}`);
+    db.exec(`PRAGMA user_version = ${NEWEST + 1}`);
     const saved = digests();
     const files = Object.keys(saved).map((name) => [name, readFileSync(join(folder, name))] as const);
     db.close();
@@ -203,14 +212,8 @@ describe("files that are not ours to touch", () => {
 
 describe("migrations", () => {
   const extra = (version: number, sql: string) => ({ version, sql });
-  const GOOD = extra(
-    MIGRATIONS.length + 1,
-    "CREATE TABLE extra (a INTEGER) STRICT; INSERT INTO extra VALUES (7);",
-  );
-  const BAD = extra(
-    MIGRATIONS.length + 2,
-    "CREATE TABLE more (a INTEGER) STRICT; INSERT INTO nowhere VALUES (1);",
-  );
+  const GOOD = extra(NEWEST + 1, "CREATE TABLE extra (a INTEGER) STRICT; INSERT INTO extra VALUES (7);");
+  const BAD = extra(NEWEST + 2, "CREATE TABLE more (a INTEGER) STRICT; INSERT INTO nowhere VALUES (1);");
 
   test("F-39 one that breaks off leaves the version before it, and can be repeated", async () => {
     const store = openStore();
@@ -239,9 +242,27 @@ describe("migrations", () => {
       writeFileSync(`${path}${name}`, "half a copy");
     openDatabase(path, { migrations: [...MIGRATIONS, GOOD] }).close();
     const copy = new DatabaseSync(`${path}.before-migration`);
-    expect(pragma(copy, "user_version")).toBe(MIGRATIONS.length);
+    expect(pragma(copy, "user_version")).toBe(NEWEST);
     expect(copy.prepare("SELECT id FROM jobs").all()).toEqual([{ id: "a" }]);
     copy.close();
     expect(existsSync(`${path}.before-migration.part`)).toBe(false);
+  });
+
+  test("numbers may be left out, not given twice", () => {
+    const numbered = join(folder, "numbers");
+    mkdirSync(numbered);
+    writeFileSync(join(numbered, "0001_a.sql"), "CREATE TABLE a (a INTEGER) STRICT;");
+    writeFileSync(join(numbered, "0004_d.sql"), "CREATE TABLE d (d INTEGER) STRICT;");
+    writeFileSync(join(numbered, "readme.txt"), "not one");
+    const migrations = readMigrations(numbered);
+    expect(migrations.map(({ version }) => version)).toEqual([1, 4]);
+    for (let round = 0; round < 2; round += 1) {
+      const db = openDatabase(path, { migrations });
+      expect([pragma(db, "user_version"), db.prepare("SELECT d FROM d").all()]).toEqual([4, []]);
+      db.close();
+    }
+    expect(() => openDatabase(path, { migrations: migrations.slice(0, 1) })).toThrow("newer rpx");
+    writeFileSync(join(numbered, "0004_e.sql"), "");
+    expect(() => readMigrations(numbered)).toThrow("0004_e.sql has a number that another has");
   });
 });

@@ -1,9 +1,5 @@
 import { expect, test } from "vitest";
-import {
-  includedFiles,
-  isEmpty,
-  parseRequirements,
-} from "../../../../src/runtime/adapters/process/requirements.ts";
+import { includedFiles, isEmpty, parseRequirements } from "../../../../src/runtime/core/requirements.ts";
 
 test("comments and blank lines are nothing to install", () => {
   expect(isEmpty(parseRequirements("\uFEFF# nothing\n\n   # here\r\n"))).toBe(true);

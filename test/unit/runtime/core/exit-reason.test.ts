@@ -1,7 +1,8 @@
+import { constants } from "node:os";
 import { expect, test } from "vitest";
-import { exitReason } from "../../../../src/runtime/adapters/process/exit-reason.ts";
+import { exitReason } from "../../../../src/runtime/core/exit-reason.ts";
 
-const none = { code: null, signal: null, asked: null, lastLines: [] };
+const none = { code: null, signal: null, asked: null, lastLines: [], signalNumbers: constants.signals };
 
 test.each([
   [{ code: 0 }, "exited by itself with code 0"],

@@ -1,5 +1,4 @@
-import { constants } from "node:os";
-import { sanitizeLine } from "../../../text/sanitize.ts";
+import { sanitizeLine } from "../../text/sanitize.ts";
 
 /** What the daemon had asked of a worker before it ended. */
 export type AskedEnd = "stop" | "kill";
@@ -16,16 +15,21 @@ const LIKELY_CAUSE: Readonly<Record<string, string>> = {
   SIGABRT: "a library gave up",
 };
 
-/**
- * One sentence on why a worker process ended. `lastLines` are its last words, oldest first: the last one with text ends the
- * sentence where the end was not asked for and not clean.
- */
-export function exitReason(end: {
+/** How a worker's program ended, and what is known around it. */
+export type ProgramEnd = {
   readonly code: number | null;
   readonly signal: string | null;
   readonly asked: AskedEnd | null;
   readonly lastLines: readonly string[];
-}): string {
+  /** The numbers of signals where it ran. */
+  readonly signalNumbers: Readonly<Record<string, number>>;
+};
+
+/**
+ * One sentence on why a worker's program ended. `lastLines` are its last words, oldest first: the last one with text ends the
+ * sentence where the end was not asked for and not clean.
+ */
+export function exitReason(end: ProgramEnd): string {
   if (end.asked === "kill") return "killed by rpx";
   if (end.asked === "stop") return stoppedReason(end);
   if (end.code === 0) return "exited by itself with code 0";
@@ -33,15 +37,15 @@ export function exitReason(end: {
   return words === "" ? plainReason(end) : `${plainReason(end)}: ${words}`;
 }
 
-function stoppedReason({ code, signal }: { code: number | null; signal: string | null }): string {
+function stoppedReason({ code, signal }: ProgramEnd): string {
   if (code === 0 || signal === "SIGTERM") return "stopped by rpx";
   return `stopped by rpx, ended by ${signal ?? `exit code ${code}`}`;
 }
 
-function plainReason({ code, signal }: { code: number | null; signal: string | null }): string {
+function plainReason({ code, signal, signalNumbers }: ProgramEnd): string {
   if (signal !== null) return `killed by ${withCause(signal)}`;
   if (code === null) return "ended in a way nobody saw";
-  const name = signalName(code - SIGNAL_CODES);
+  const name = signalOfCode(code, signalNumbers);
   return name === null
     ? `exited with code ${code}`
     : `exited with code ${code}, which says ${withCause(name)}`;
@@ -52,8 +56,9 @@ function withCause(signal: string): string {
   return cause === undefined ? signal : `${signal} (${cause})`;
 }
 
-function signalName(number: number): string | null {
-  return Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? null;
+/** The signal that an exit code means in a shell's way, or null. */
+export function signalOfCode(code: number, signalNumbers: Readonly<Record<string, number>>): string | null {
+  return Object.entries(signalNumbers).find(([, number]) => number === code - SIGNAL_CODES)?.[0] ?? null;
 }
 
 function lastWords(lines: readonly string[]): string {

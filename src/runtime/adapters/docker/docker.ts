@@ -1,0 +1,56 @@
+import { statfs } from "node:fs/promises";
+import type { Artifacts, DiskShare } from "../../ports/artifacts.ts";
+import type { Images } from "../../ports/images.ts";
+import type { ReleaseBuilder } from "../../ports/worker-pool.ts";
+import { createEngine, type Engine, type EngineDeps } from "./engine.ts";
+import { connectEngine } from "./engine-connection.ts";
+import { createBuildCacheShare, createImageArtifacts } from "./image-artifacts.ts";
+import { createImageBuilder, type ImageBuilderDeps } from "./image-builder.ts";
+import { createImages } from "./images.ts";
+import { DAEMON_LABEL } from "./labels.ts";
+
+export type DockerDeps = Pick<ImageBuilderDeps, "daemonId" | "sdkDir" | "pathOfBundle" | "login"> &
+  Pick<EngineDeps, "clock" | "log"> & {
+    /** DOCKER_HOST and its like are read from it. */
+    readonly environment: Readonly<Record<string, string | undefined>>;
+  };
+
+/** Everything of one engine. Nothing is asked of it before `engine.open`. */
+export type Docker = {
+  readonly engine: Engine;
+  readonly builder: ReleaseBuilder;
+  readonly images: Images;
+  readonly artifacts: readonly Artifacts[];
+  readonly diskShares: readonly DiskShare[];
+};
+
+export function createDocker({ environment, clock, log, ...deps }: DockerDeps): Docker {
+  const { daemonId } = deps;
+  const connection = connectEngine(environment);
+  const engine = createEngine({ connection, label: `${DAEMON_LABEL}=${daemonId}`, clock, log });
+  const made = {
+    ...deps,
+    engine,
+    mountsFolders: engine.isSocket,
+    freeBytes: () => freeBytesOf(engine),
+  };
+  return {
+    engine,
+    builder: createImageBuilder(made),
+    images: createImages(made),
+    artifacts: [createImageArtifacts({ engine, daemonId })],
+    diskShares: [createBuildCacheShare(engine)],
+  };
+}
+
+/** Null where the engine's folder is not on this machine: another's, or a virtual machine behind a socket of this one. */
+async function freeBytesOf(engine: Engine): Promise<number | null> {
+  const folder = engine.facts()?.rootDir;
+  if (!engine.isSocket || folder === undefined) return null;
+  try {
+    const { bavail, bsize } = await statfs(folder);
+    return bavail * bsize;
+  } catch {
+    return null;
+  }
+}
