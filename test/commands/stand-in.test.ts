@@ -30,7 +30,12 @@ const STATUS = {
   pool: "process",
   isolation: "none",
   health: "ok",
-  disk: { databaseBytes: 1_048_576, freeBytes: 2e9, minFreeBytes: 1e9 },
+  disk: {
+    databaseBytes: 1_048_576,
+    freeBytes: 2e9,
+    minFreeBytes: 1e9,
+    usage: [{ kind: "database", bytes: 1_048_576 }],
+  },
   journalSeq: 42,
 };
 
