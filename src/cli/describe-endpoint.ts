@@ -13,7 +13,7 @@ export function describeEndpoint(endpoint: EndpointBody): string {
     ["release", endpoint.release === 0 ? "none serves yet" : endpoint.release],
     ["on its way", endpoint.candidateRelease === null ? undefined : `release ${endpoint.candidateRelease}`],
     ["paused", endpoint.paused ? "yes: jobs are accepted and wait" : undefined],
-    ["pool", `${endpoint.pool} (isolation: ${endpoint.isolation})`],
+    ["pool", `${endpoint.pool} (isolation: ${endpoint.isolation}, ${endpoint.isolationReason})`],
     ["handler", `${endpoint.handler ?? "the image's own"} (${endpoint.runtime})`],
     ["jobs", counts(jobs)],
     ["workers", counts(workerCounts)],

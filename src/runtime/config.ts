@@ -22,10 +22,10 @@ export const daemonConfigSchema = z.strictObject({
       diskBytes: z.number().positive().optional(),
     })
     .optional(),
-  /** Base at which workers in containers reach the worker listener, where the daemon cannot know it: an engine on another machine. */
-  workerUrl: z.string().optional(),
   /** SIGTERM ends workers in containers too, which otherwise outlive the daemon. */
   stopWorkers: z.boolean().default(false),
+  /** How workers in containers reach the worker listener, instead of the address that their pool finds. */
+  workerUrl: z.string().optional(),
   /** Base of printed URLs, and an allowed Host name. */
   publicUrl: z.string().optional(),
   tls: z.strictObject({ certPath: z.string(), keyPath: z.string() }).optional(),

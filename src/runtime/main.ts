@@ -41,6 +41,8 @@ import type { SocketHost } from "./ports/socket-host.ts";
 import { createRegistries } from "./service/registries.ts";
 
 const PACKAGE_DIR = join(import.meta.dirname, "../..");
+/** A start waits this long for an engine that does not answer. */
+const ENGINE_LOOK_MS = 2_000;
 /** A COMMIT failed: the supervisor starts a fresh child, which reads what is really there. */
 const EXIT_FAILED_COMMIT = 70;
 
@@ -52,9 +54,11 @@ async function main(): Promise<void> {
   const config = daemonConfigSchema.parse(channel.config);
   const log = pino({ level: config.logLevel }, pino.destination({ fd: 2, sync: true }));
   const sockets = await openListeners(config, channel.socketHost);
-  const { daemon, makeRoom } = compose(config, { ...channel, socketHost: sockets }, log);
+  const { daemon, makeRoom, docker } = compose(config, { ...channel, socketHost: sockets }, log);
+  await docker?.lookAtEngine();
   await daemon.ensureAdmin((key) => writePrivately(join(config.dataDir, "admin-key"), `${key}\n`));
   const { url, workerUrl } = await daemon.start();
+  await docker?.pool.open();
   tellWhere(join(config.dataDir, "daemon.json"), describe(url, workerUrl), makeRoom, log);
   channel.onDrain(() => end(daemon.drain(), config, log));
   channel.onHandover(() => end(daemon.handOver(), null, log));
@@ -86,7 +90,13 @@ async function openListeners(config: DaemonConfig, host: SocketHost): Promise<So
 }
 
 /** `makeRoom` frees space on a full disk; false when there is nothing left to free. */
-type Composed = { readonly daemon: Daemon; readonly makeRoom: () => boolean };
+type Composed = {
+  readonly daemon: Daemon;
+  readonly makeRoom: () => boolean;
+  readonly docker: OpenDocker | null;
+};
+/** Resolves when it is known whether an engine answers, or after a while. */
+type OpenDocker = Docker & { lookAtEngine(): Promise<void> };
 
 function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger): Composed {
   openDataDir(config.dataDir);
@@ -120,6 +130,10 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
     login: createRegistries({ store, clock, box: secretBox }).open,
     clock,
     log,
+    logs: lastWords,
+    dataDir: config.dataDir,
+    workerPort: () => daemon.bound()?.worker.port ?? config.workerPort,
+    workerUrl: config.workerUrl === undefined ? null : new URL(config.workerUrl),
   });
   const daemon = createDaemon(config, {
     store,
@@ -131,6 +145,7 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
         logs: lastWords,
         endpointOf: (workerId) => store.fleet.worker(workerId)?.endpointId ?? null,
       }),
+      ...(docker && { docker: docker.pool }),
     },
     images: docker?.images ?? null,
     artifacts: [
@@ -171,20 +186,26 @@ function compose(config: DaemonConfig, channel: SupervisorChannel, log: Logger):
     version,
     pid: process.ppid,
   });
-  return { daemon, makeRoom };
+  return { daemon, makeRoom, docker };
 }
 
-/** The engine, looked for in the background; none where only processes are wanted. */
+/** None where only processes are wanted. */
 function openDocker(
   config: DaemonConfig,
   deps: Omit<Parameters<typeof createDocker>[0], "environment" | "sdkDir">,
-): Docker | null {
+): OpenDocker | null {
   if (config.pool === "process") return null;
   const docker = createDocker({ ...deps, environment: process.env, sdkDir: join(PACKAGE_DIR, "sdk") });
-  docker.engine
-    .open()
-    .catch((error: unknown) => deps.log.error({ err: error }, "looking for an engine failed"));
-  return docker;
+  return {
+    ...docker,
+    lookAtEngine: () =>
+      Promise.race([
+        docker.engine
+          .open()
+          .catch((error: unknown) => deps.log.error({ err: error }, "looking for an engine failed")),
+        deps.clock.sleep(ENGINE_LOOK_MS),
+      ]),
+  };
 }
 
 /** Where webhooks never go, whatever the guard. */

@@ -96,6 +96,7 @@ export function poolOf(own: Process, pool: WorkerPool): WorkerPool {
     isolation: pool.isolation,
     away: pool.away,
     address: pool.address,
+    prepare: pool.prepare,
     onChange: (listener) => pool.onChange(() => enter(own, listener)),
     start: (worker, onPhase, signal) => asked(() => pool.start(worker, onPhase, signal)),
     stop: (workerId) => asked(() => pool.stop(workerId)),

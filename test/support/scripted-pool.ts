@@ -126,6 +126,7 @@ export function createScriptedPool(): ScriptedPool {
     isolation: () => ({ level: "none", reason: "scripted" }),
     away: () => away,
     address: () => ({ listenHost: null, urlHost: "127.0.0.1" }),
+    prepare: () => {},
     onChange: (listener) => {
       changes.add(listener);
       return () => changes.delete(listener);

@@ -172,6 +172,8 @@ export const endpointSchema = z.object({
   release: z.number(),
   pool: z.string(),
   isolation: z.enum(["none", "partial", "full"]),
+  /** What keeps its workers from this host and from others, and why it is not more. */
+  isolationReason: z.string(),
   /** Null where an image or its Dockerfile says what runs. */
   handler: z.string().nullable(),
   runtime: z.string(),

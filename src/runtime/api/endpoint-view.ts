@@ -1,9 +1,9 @@
 import type { EndpointBody } from "../../contract/schemas/endpoint.ts";
-import type { WorkerBody } from "../../contract/schemas/worker.ts";
 import type { Activity } from "../core/activity.ts";
 import type { Endpoint, PoolKind } from "../core/model.ts";
 import { countWorkers } from "../core/worker-view.ts";
 import type { Store } from "../ports/store.ts";
+import type { Isolation } from "../ports/worker-pool.ts";
 import type { Endpoints } from "../service/endpoints.ts";
 import type { Reconciler } from "../service/fleet/reconciler.ts";
 import { endpointBody } from "./present.ts";
@@ -13,7 +13,7 @@ export type EndpointViewOptions = {
   readonly endpoints: Pick<Endpoints, "shownRelease">;
   readonly reconciler: Pick<Reconciler, "crashState">;
   readonly activity: Activity;
-  readonly isolationOf: (pool: PoolKind) => WorkerBody["isolation"];
+  readonly isolationOf: (pool: PoolKind) => Isolation;
   /** Base of the job operations of an endpoint. */
   readonly urlOf: (endpoint: Endpoint) => string;
 };

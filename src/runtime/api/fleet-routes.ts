@@ -4,6 +4,7 @@ import { rollbackSchema, warmSchema } from "../../contract/schemas/release.ts";
 import type { WorkerBody } from "../../contract/schemas/worker.ts";
 import type { Endpoint, EndpointId, PoolKind, Release, Worker } from "../core/model.ts";
 import type { Store } from "../ports/store.ts";
+import type { Isolation } from "../ports/worker-pool.ts";
 import type { Endpoints } from "../service/endpoints.ts";
 import type { Reconciler } from "../service/fleet/reconciler.ts";
 import type { Principal } from "../service/keys.ts";
@@ -20,7 +21,7 @@ export type FleetRoutesOptions = {
   readonly endpoints: Endpoints;
   readonly reconciler: Pick<Reconciler, "drain" | "crashState">;
   readonly warm: (endpointId: EndpointId, workers: number, why: string) => void;
-  readonly isolationOf: (pool: PoolKind) => WorkerBody["isolation"];
+  readonly isolationOf: (pool: PoolKind) => Isolation;
   /** The last lines that a worker printed. */
   readonly lastLines: (worker: Worker, count: number) => readonly string[];
   readonly present: PresentEndpoint;

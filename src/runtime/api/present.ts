@@ -7,6 +7,7 @@ import type { Endpoint, Job, JobCounts, JournalEvent, Release, Worker } from "..
 import { presentConfig } from "../core/settings.ts";
 import { countWorkers, shownState, type WorkerCounts } from "../core/worker-view.ts";
 import type { ChunkPage, Delivery, JobView } from "../ports/store.ts";
+import type { Isolation } from "../ports/worker-pool.ts";
 import type { TaggedLine } from "../service/logs.ts";
 
 /** Records to wire shapes. Job payloads are spliced in as raw JSON text, never parsed. */
@@ -137,7 +138,7 @@ export function workerBody(
   facts: {
     readonly endpoint: Endpoint | null;
     readonly jobIds: readonly string[];
-    readonly isolation: WorkerBody["isolation"];
+    readonly isolation: Isolation;
     readonly retryAtMs: number | null;
     readonly lastLines?: readonly string[];
   },
@@ -150,7 +151,8 @@ export function workerBody(
     reason: worker.reason,
     release: worker.release,
     pool: worker.pool,
-    isolation: facts.isolation,
+    isolation: facts.isolation.level,
+    isolationReason: facts.isolation.reason,
     gpus: [],
     container: worker.handle,
     jobIds: [...facts.jobIds],
@@ -192,7 +194,7 @@ export type EndpointFacts = {
   readonly release: Release;
   readonly counts: JobCounts;
   readonly workers: WorkerCounts;
-  readonly isolation: EndpointBody["isolation"];
+  readonly isolation: Isolation;
   /** The last failure while workers fail in a row; `degraded` from a number of them on (F-13). */
   /** What the first of the waiting workers waits for; null: none waits. */
   readonly throttled: string | null;
@@ -212,7 +214,8 @@ export function endpointBody(endpoint: Endpoint, facts: EndpointFacts): Endpoint
     candidateRelease: endpoint.candidateRelease,
     paused: endpoint.paused,
     pool: release.spec.pool,
-    isolation: facts.isolation,
+    isolation: facts.isolation.level,
+    isolationReason: facts.isolation.reason,
     handler: release.spec.handler,
     runtime: release.built?.runtime ?? "",
     warnings: [...(release.built?.warnings ?? [])],

@@ -85,6 +85,8 @@ export type WorkerPool = {
   away(): string | null;
   /** Where its workers find the listener; null while it is not known. */
   address(): WorkerAddress | null;
+  /** Workers are wanted: what they need of this host beside the engine (a network, its rules) is made. Idempotent; waits for nothing. */
+  prepare(): void;
   /** Calls back whenever what `away`, `address` or `isolation` say has changed. */
   onChange(listener: () => void): () => void;
   /**

@@ -109,6 +109,18 @@ export function createAutoscaler({ store, clock, events, activity, log }: Autosc
     };
   }
 
+  /** Boots a worker once, so that the first job finds a sleeping one. */
+  function prewarm(endpointId: EndpointId): void {
+    const endpoint = store.fleet.endpoints().find(({ id }) => id === endpointId);
+    if (endpoint?.settings.workers.prewarm) warm(endpoint, 1, "a new release boots once");
+  }
+
+  function warm({ id, settings }: Endpoint, workers: number, why: string): void {
+    const untilMs = clock.nowMs() + settings.limits.startTimeoutMs + WARM_GRACE_MS;
+    orders.set(id, { workers: Math.min(workers, settings.workers.max), why, untilMs });
+    loop.nudge();
+  }
+
   const loop = createLoop({
     clock,
     tick,
@@ -119,6 +131,7 @@ export function createAutoscaler({ store, clock, events, activity, log }: Autosc
   });
   events.subscribe(({ kind, endpointId }) => {
     if (endpointId === null || kind === "scaler.decide") return;
+    if (kind === "release.live") prewarm(endpointId);
     if (kind === "endpoint.delete") {
       states.delete(endpointId);
       orders.delete(endpointId);
@@ -129,10 +142,7 @@ export function createAutoscaler({ store, clock, events, activity, log }: Autosc
     ...loop,
     warm: (endpointId, workers, why) => {
       const endpoint = store.fleet.endpoints().find(({ id }) => id === endpointId);
-      if (!endpoint) return;
-      const untilMs = clock.nowMs() + endpoint.settings.limits.startTimeoutMs + WARM_GRACE_MS;
-      orders.set(endpointId, { workers: Math.min(workers, endpoint.settings.workers.max), why, untilMs });
-      loop.nudge();
+      if (endpoint) warm(endpoint, workers, why);
     },
   };
 }

@@ -67,7 +67,7 @@ async function open(home: Home): Promise<TestPool> {
     ...{ engine, logs, clock, daemonId, dataDir },
     log: QUIET,
     network: DEFAULT_BRIDGE,
-    images: createStartImages({ engine, clock, login: async () => null }),
+    images: createStartImages({ engine, freeBytes: async () => null, login: noLogin }),
     mountable: [],
     ...(home.withoutFreezer && { findFreezer: async () => null }),
   });
@@ -98,6 +98,10 @@ async function open(home: Home): Promise<TestPool> {
       rmSync(dataDir, { recursive: true, force: true });
     },
   };
+}
+
+function noLogin(name: string): never {
+  throw new Error(`no registry login "${name}" in this test`);
 }
 
 /** The engine's own network: who reaches whom is another test's. */

@@ -11,6 +11,7 @@ export type ImageFacts = {
   readonly digests: readonly string[];
   readonly platform: Platform;
   readonly env: ReadonlyMap<string, string>;
+  readonly labels: Readonly<Record<string, string>>;
   /** Empty: `/`. */
   readonly workdir: string;
   /** Whether it says itself what to run. */
@@ -40,6 +41,7 @@ function factsOf(found: Docker.ImageInspectInfo): ImageFacts {
     digests: found.RepoDigests ?? [],
     platform: { os: found.Os, architecture: found.Architecture },
     env: new Map((config.Env ?? []).map(splitVariable)),
+    labels: config.Labels ?? {},
     workdir: config.WorkingDir ?? "",
     hasProgram: program.length > 0,
     bytes: found.Size,

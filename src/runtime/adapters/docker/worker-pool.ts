@@ -70,6 +70,8 @@ export function createDockerPool(deps: DockerPoolDeps): DockerPool {
   const survey = createSurvey({ roster, containers, quarantine, starting, clock, end, thaw: sleep.thaw });
   const disk = createDiskWatch({ roster, containers, clock, log, end });
   let closely = true;
+  /** Until there are workers, or are to be, this host is left as it is. */
+  let isWanted = false;
   let networkDueMs = 0;
   let wasAway = engine.away() !== null;
 
@@ -90,7 +92,7 @@ export function createDockerPool(deps: DockerPoolDeps): DockerPool {
     const options = { closely: closely || wasAway, afterAbsence: wasAway };
     [closely, wasAway] = [false, false];
     try {
-      if (clock.nowMs() >= networkDueMs) await checkNetwork();
+      if (isWanted && clock.nowMs() >= networkDueMs) await checkNetwork();
       await survey.look(options);
     } catch (error) {
       closely ||= options.closely;
@@ -256,6 +258,11 @@ export function createDockerPool(deps: DockerPoolDeps): DockerPool {
     isolation: () => network.isolation(),
     away: () => engine.away(),
     address: () => network.address(),
+    prepare() {
+      if (isWanted) return;
+      isWanted = true;
+      loop.nudge();
+    },
     onChange(listener) {
       const stops = [engine.onChange(listener), network.onChange(listener)];
       return () => {
@@ -278,7 +285,9 @@ export function createDockerPool(deps: DockerPoolDeps): DockerPool {
     forget,
     onExit: (listener) => roster.onExit(listener),
     async open() {
-      if (engine.away() === null) await checkNetwork();
+      // Those of a daemon before need their network and its rules from the beginning.
+      if (engine.away() === null) isWanted = (await containers.list()).length > 0;
+      if (isWanted) await checkNetwork();
       loop.start();
       disk.start();
     },

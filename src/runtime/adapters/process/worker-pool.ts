@@ -129,6 +129,7 @@ export function createProcessPool({ host, logs, endpointOf }: ProcessPoolDeps): 
     isolation: () => NOT_ISOLATED,
     away: () => null,
     address: () => ({ listenHost: null, urlHost: "127.0.0.1" }),
+    prepare: () => {},
     onChange: () => () => {},
     start: (worker) => start(worker),
     stop,

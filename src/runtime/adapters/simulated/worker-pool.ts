@@ -107,6 +107,7 @@ export function createSimulatedHost({ launch }: SimulatedHostOptions): Simulated
       isolation: () => ({ level: "none", reason: "simulated" }),
       away: () => null,
       address: () => ({ listenHost: null, urlHost: "127.0.0.1" }),
+      prepare: () => {},
       onChange: () => () => {},
       start: (start) => run(start),
       stop: async (workerId) => stop(workerId),

@@ -1,6 +1,7 @@
 import type { BuiltVersion, Endpoint, EndpointId, Worker, WorkerId } from "../../core/model.ts";
 import type { Store } from "../../ports/store.ts";
 import type { Pools, WorkerPool } from "../../ports/worker-pool.ts";
+import { absentPool } from "./absent-pool.ts";
 
 /** What the reconciler's parts share: where a worker runs, what it is made of, and how it is asked to go. */
 export type Fleet = {
@@ -22,11 +23,7 @@ type FleetOptions = {
 
 export function createFleet({ store, pools, drain, nudge }: FleetOptions): Fleet {
   return {
-    poolOf: ({ pool }) => {
-      const found = pools[pool];
-      if (!found) throw new Error(`this daemon has no pool "${pool}"`);
-      return found;
-    },
+    poolOf: ({ pool }) => pools[pool] ?? absentPool(pool),
     pools: Object.values(pools),
     endpoint: (id) => store.fleet.endpoints().find((endpoint) => endpoint.id === id),
     built: (id, version) => {

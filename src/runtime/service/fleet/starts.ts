@@ -98,7 +98,8 @@ export function createStarts(options: StartsOptions): Starts {
     const pool = fleet.poolOf(worker);
     const away = pool.away();
     if (away !== null) return `waits for the ${pool.kind} pool: ${away}`;
-    if (options.workerUrl(pool.kind) === null) return "waits for the listener of its pool";
+    pool.prepare();
+    if (options.workerUrl(pool.kind) === null) return "waits for the network of its pool";
     const short = shortageOf(worker);
     if (short !== null) await evictFor(worker);
     return short;

@@ -58,6 +58,7 @@ function poolOf(present: readonly PoolWorker[], forgotten: string[], killed: str
     isolation: () => ({ level: "none", reason: "scripted" }),
     away: () => null,
     address: () => null,
+    prepare: () => {},
     onChange: () => () => {},
     start: async () => ({ handle: "none" }),
     stop: nothing,
