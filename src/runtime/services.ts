@@ -166,8 +166,8 @@ export function createServices(config: DaemonConfig, adapters: Adapters) {
     events,
     activity,
     host: adapters.host,
-    workerUrl: listeners.workerUrl,
-    budget: config.budget ?? wholeMachine(adapters.host),
+    workerUrl: workerUrlOf,
+    budget: budgetOf(config, adapters.host),
     standstill,
     lastSeenMs: workers.lastSeenMs,
     lastTakeMs: workers.lastTakeMs,
@@ -218,13 +218,19 @@ export function createServices(config: DaemonConfig, adapters: Adapters) {
     stops.release(workerId);
   }
 
-  /** Where workers of a new endpoint run: in containers where an engine answers. */
-  function defaultPool({ source }: CreateEndpoint, onStep: OnStep): PoolKind {
+  /** As workers of a pool reach the listener, once they can; for containers the user may know better. */
+  function workerUrlOf(pool: PoolKind): string | null {
+    const found = listeners.workerUrl(pool);
+    return found !== null && pool === "docker" ? (config.workerUrl ?? found) : found;
+  }
+
+  /** Where workers of a new endpoint run: in containers where an engine answers, or where nothing else can run them. */
+  function defaultPool({ source, handler }: CreateEndpoint, onStep: OnStep): PoolKind {
     if (config.pool !== "auto") return config.pool;
     const docker = pools.docker;
     if (!docker) return "process";
     const away = docker.away();
-    if (away === null || source.kind === "image") return "docker";
+    if (away === null || source.kind === "image" || handler === undefined) return "docker";
     onStep(`workers run as processes, not isolated: ${away}`);
     return "process";
   }
@@ -260,10 +266,11 @@ export function createServices(config: DaemonConfig, adapters: Adapters) {
   };
 }
 
-function wholeMachine({ cpuCount, memoryGiB, diskBytes }: Host): Resources {
+/** What workers may claim: what is set, else a share of the machine. */
+function budgetOf({ budget = {} }: DaemonConfig, { cpuCount, memoryGiB, diskBytes }: Host): Resources {
   return {
-    cpus: cpuCount * BUDGET_SHARE,
-    memoryBytes: memoryGiB * 2 ** 30 * BUDGET_SHARE,
-    diskBytes: diskBytes * BUDGET_SHARE,
+    cpus: budget.cpus ?? cpuCount * BUDGET_SHARE,
+    memoryBytes: budget.memoryBytes ?? memoryGiB * 2 ** 30 * BUDGET_SHARE,
+    diskBytes: budget.diskBytes ?? diskBytes * BUDGET_SHARE,
   };
 }

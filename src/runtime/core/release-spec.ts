@@ -30,7 +30,10 @@ export function specOf(
   };
 }
 
-/** The spec that a request makes of the one before it; null when nothing that a worker is made of changes. */
+/**
+ * The spec that a request makes of the one before it; null when nothing that a worker is made of changes. A deploy says all of it: what
+ * it leaves out is not set, also where the release before had it.
+ */
 export function changedSpec(
   before: ReleaseSpec,
   request: UpdateEndpoint,
@@ -38,11 +41,12 @@ export function changedSpec(
 ): ReleaseSpec | null {
   const { config = {}, pool = before.pool } = request;
   const code = request.code ? specOf(request.code, {}, pool, isAdmin) : { ...before, pool };
+  const kept = request.origin === "deploy" ? NOTHING_SET : before;
   const spec: ReleaseSpec = {
     ...code,
-    image: { ...before.image, ...imageOf(config) },
-    hardware: changedHardware(before.hardware, hardwareOf(config)),
-    env: config.env ?? before.env,
+    image: { ...kept.image, ...imageOf(config) },
+    hardware: changedHardware(kept.hardware, hardwareOf(config)),
+    env: config.env ?? kept.env,
   };
   // The folder is the same, what lies in it may not be.
   const isReload = request.code?.source.kind === "folder";
@@ -58,6 +62,7 @@ function changedHardware(before: Hardware, change: Hardware): Hardware {
     ...(change.limits && { limits: { ...before.limits, ...change.limits } }),
   };
 }
+const NOTHING_SET: Pick<ReleaseSpec, "image" | "hardware" | "env"> = { image: {}, hardware: {}, env: {} };
 
 /** Whether two specs make the same workers, whatever the order of their keys. */
 function isSame(a: unknown, b: unknown): boolean {

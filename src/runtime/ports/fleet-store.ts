@@ -5,6 +5,7 @@ import type {
   EndpointId,
   EndpointSettings,
   Release,
+  ReleaseFailure,
   SleepDepth,
   StartPhase,
   Worker,
@@ -56,6 +57,7 @@ export type FleetStore = {
     to: "live" | "superseded" | "failed",
     reason: string,
     nowMs: number,
+    failure?: ReleaseFailure,
   ): Promise<boolean>;
   /** Says anew why a release is in its state. Not synced, not journaled. */
   setReleaseReason(ref: ReleaseRef, reason: string): Promise<void>;

@@ -180,11 +180,11 @@ export function createFleetStore({ db, commit, journal }: FleetOptions): FleetSt
           ? releases.goLive(ref, { reason, built }, nowMs)
           : releases.prove(ref, built, reason, nowMs),
       ),
-    moveRelease: (ref, to, reason, nowMs) =>
+    moveRelease: (ref, to, reason, nowMs, failure) =>
       commit.run("essential", () =>
         to === "live"
           ? releases.goLive(ref, { reason }, nowMs)
-          : releases.endCandidate(ref, to, reason, nowMs),
+          : releases.endCandidate(ref, to, { reason, ...(failure && { failure }) }, nowMs),
       ),
     setReleaseReason: (ref, reason) => commit.run("unsynced", () => releases.reword(ref, reason)),
     release: releases.read,

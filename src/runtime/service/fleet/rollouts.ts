@@ -102,7 +102,7 @@ export function createRollouts(options: RolloutsOptions): Rollouts {
       const failure = await firstFailure(release, end.signal);
       if (!running || end.signal.aborted) return;
       if (failure === null) await goLive(release, "serves");
-      else await store.fleet.moveRelease(release, "failed", failure, clock.nowMs());
+      else await store.fleet.moveRelease(release, "failed", failure, clock.nowMs(), "test");
     } finally {
       if (testing.get(release.endpointId)?.version === release.version) testing.delete(release.endpointId);
     }
@@ -179,7 +179,8 @@ export function createRollouts(options: RolloutsOptions): Rollouts {
     if (release?.version !== version || !options.hasFailed({ endpointId, release: version }))
       return look(endpointId);
     testing.get(endpointId)?.end.abort();
-    await store.fleet.moveRelease(release, "failed", `its first worker failed: ${reason}`, clock.nowMs());
+    const said = `its first worker failed: ${reason}`;
+    await store.fleet.moveRelease(release, "failed", said, clock.nowMs(), "worker");
   }
 
   /** The tests of a release that is over, whichever way, are of no use any more. */

@@ -6,6 +6,8 @@ ALTER TABLE endpoints ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
 
 ALTER TABLE releases ADD COLUMN state TEXT NOT NULL DEFAULT 'superseded';
 ALTER TABLE releases ADD COLUMN reason TEXT NOT NULL DEFAULT 'a newer release took its place';
+-- At what it failed: build, worker, test.
+ALTER TABLE releases ADD COLUMN failure TEXT;
 ALTER TABLE releases ADD COLUMN diff TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE releases ADD COLUMN origin TEXT NOT NULL DEFAULT 'update';
 ALTER TABLE releases ADD COLUMN tests TEXT NOT NULL DEFAULT '[]';
