@@ -6,7 +6,7 @@ import { createHttpSend } from "../client/send-http.ts";
 import { RpxError } from "../contract/error.ts";
 import type { StatusBody } from "../contract/schemas/daemon.ts";
 import { formatSize } from "../text/size.ts";
-import { DISK_WORDS, diskSize } from "./disk.ts";
+import { diskUses } from "./disk.ts";
 import type { Check } from "./doctor-check.ts";
 import { checkPools } from "./doctor-docker.ts";
 import { readSettings, type SettingFlags, type Settings } from "./settings.ts";
@@ -135,8 +135,9 @@ async function checkDaemon({ url, key }: Settings): Promise<Check[]> {
   }
 }
 
-function checkDisk({ usage, freeBytes, minFreeBytes }: StatusBody["disk"]): Check {
-  const parts = usage.map(({ kind, bytes }) => `${DISK_WORDS[kind]} ${diskSize(bytes)}`);
+function checkDisk(disk: StatusBody["disk"]): Check {
+  const { freeBytes, minFreeBytes } = disk;
+  const parts = diskUses(disk).map(([what, size]) => `${what} ${size}`);
   const detail = [...parts, `free ${formatSize(freeBytes)}`].join(", ");
   if (freeBytes >= minFreeBytes) return { name: "disk", state: "ok", detail };
   return { name: "disk", state: "broken", detail, code: "unavailable", hint: "rpx image prune" };

@@ -134,7 +134,7 @@ export function createServices(config: DaemonConfig, adapters: Adapters) {
     clock,
     random,
     events,
-    isAway: (pool) => pools[pool]?.away() !== null,
+    hasFailed: (ref) => reconciler.hasFailed(ref),
     log,
   });
   const jobs = createJobs({

@@ -394,18 +394,6 @@ export type Secret = {
   readonly updatedAtMs: number;
 };
 
-// --- Registries -----------------------------------------------------------------------------------------
-
-/** A login of an image registry: its password is stored sealed and never shown. */
-export type Registry = {
-  readonly name: string;
-  /** Host and port. */
-  readonly server: string;
-  readonly username: string;
-  readonly createdAtMs: number;
-  readonly updatedAtMs: number;
-};
-
 // --- Journal --------------------------------------------------------------------------------------------
 
 /** One state change, never with a payload. `seq` is the only event number there is. */

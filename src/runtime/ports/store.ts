@@ -10,12 +10,12 @@ import type {
   Key,
   KeyId,
   QueuedJob,
-  Registry,
   RunningJob,
   Secret,
   WorkerId,
 } from "../core/model.ts";
 import type { FleetStore, ReleaseRef } from "./fleet-store.ts";
+import type { RegistryStore } from "./registry-store.ts";
 
 export type { FleetStore, ReleaseDraft, ReleaseRef } from "./fleet-store.ts";
 
@@ -118,7 +118,10 @@ export type JobFilter = {
   readonly limit: number;
 };
 
-/** `oldestWaitMs` ignores low-priority jobs: they never scale anything up. */
+/**
+ * An endpoint's own queue; jobs that are pinned to a release are not of it. `inQueueNormal` and `oldestQueuedAtMs` ignore low-priority
+ * jobs too: they never scale anything up.
+ */
 export type QueueSample = {
   readonly inQueue: number;
   readonly inQueueNormal: number;
@@ -284,17 +287,4 @@ export type SecretStore = {
   replaced(owner: string, name: string): readonly string[];
   /** Deletes up to `limit` values that were set aside before any worker that is remembered was made; returns how many. */
   pruneReplaced(nowMs: number, limit: number): Promise<number>;
-};
-
-/** Logins of image registries by name. Passwords come in sealed and go out sealed (ports/secret-box.ts); no journal row has one. */
-export type RegistryStore = {
-  setRegistry(
-    registry: Pick<Registry, "name" | "server" | "username"> & { readonly sealed: string },
-    maxRegistries: number,
-    nowMs: number,
-  ): Promise<"created" | "changed" | "too_many">;
-  removeRegistry(name: string, nowMs: number): Promise<boolean>;
-  /** In order of name. */
-  registries(): readonly Registry[];
-  sealed(name: string): string | null;
 };

@@ -94,8 +94,10 @@ export function createAutoscaler({ store, clock, events, activity, log }: Autosc
 
   function sampleOf(endpoint: Endpoint, up: readonly Worker[]): LoadSample {
     const ready = up.filter(({ state }) => state === "ready");
-    const idleSinceMs = ready.flatMap(({ id, readyAtMs, createdAtMs }) => {
-      const since = activity.idleSinceMs(id, readyAtMs ?? createdAtMs);
+    const idleSinceMs = up.flatMap(({ id, state, readyAtMs, createdAtMs }) => {
+      // One that waits for its part of the machine does nothing either.
+      if (state === "wanted") return [createdAtMs];
+      const since = state === "ready" ? activity.idleSinceMs(id, readyAtMs ?? createdAtMs) : null;
       return since === null ? [] : [since];
     });
     return {

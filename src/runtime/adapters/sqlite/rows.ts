@@ -8,7 +8,6 @@ import type {
   JobState,
   JournalEvent,
   Key,
-  Registry,
   Release,
   ReleaseFailure,
   Secret,
@@ -16,6 +15,7 @@ import type {
   Worker,
   WorkerId,
 } from "../../core/model.ts";
+import type { Registry } from "../../ports/registry-store.ts";
 
 /** A row as node:sqlite returns it. */
 export type Row = Record<string, unknown>;

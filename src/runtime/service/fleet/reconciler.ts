@@ -74,6 +74,7 @@ export type Reconciler = {
    * outlive the daemon keep theirs, unless `all`.
    */
   shutDown(graceMs: number, all: boolean): Promise<void>;
+  readonly hasFailed: Ends["hasFailed"];
   /** Failed starts in a row and when the next start may be. */
   readonly crashState: Crashes["of"];
 };
@@ -112,7 +113,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     isShuttingDown: () => shuttingDown,
   });
   const starts: Starts = createStarts({ ...options, fleet, onFailed: ends.startFailed });
-  const sleep = createSleep({ ...options, fleet, shortageOf: starts.shortageOf, condemn: ends.condemn });
+  const sleep = createSleep({ ...options, fleet, roomFor: starts.roomFor, condemn: ends.condemn });
   const adoption = createAdoption({
     store,
     clock,
@@ -131,6 +132,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   }
   events.subscribe(({ kind, endpointId }) => {
     if ((kind === "job.complete" || kind === "release.live") && endpointId) crashes.forget(endpointId);
+    if (kind === "endpoint.delete" && endpointId) ends.forget(endpointId);
     const isFleet = ["scaler.", "worker.", "endpoint.", "release."].some((prefix) => kind.startsWith(prefix));
     if (isFleet || (kind.startsWith("job.") && kind !== "job.submit" && kind !== "job.take")) loop.nudge();
   });
@@ -202,7 +204,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       max: settings.workers.max === 0 ? 0 : settings.workers.max + settings.workers.extra,
       paused: endpoint.paused,
       liveRelease,
-      provingRelease: isProving ? candidate : null,
+      provingRelease: isProving && !ends.hasFailed({ endpointId: id, release: candidate }) ? candidate : null,
       startTimeoutMs: settings.limits.startTimeoutMs,
       retryAtMs: crashes.of(id).retryAtMs,
       sleeps: settings.workers.flashboot && live ? fleet.poolOf(live.spec).sleeps : [],
@@ -298,6 +300,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     drain,
     wakeOne: sleep.wakeOne,
     shutDown,
+    hasFailed: ends.hasFailed,
     crashState: crashes.of,
   };
 }

@@ -29,4 +29,4 @@ ALTER TABLE jobs ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
 DROP INDEX jobs_ready;
 -- Take: first row of one queue, normal priority first, then in order of arrival.
 CREATE INDEX jobs_ready ON jobs (endpoint_id, pinned, low_priority, seq) WHERE state = 'IN_QUEUE' AND delayed = 0;
-CREATE INDEX jobs_pinned ON jobs (endpoint_id, pinned) WHERE pinned > 0;
+CREATE INDEX jobs_pinned ON jobs (endpoint_id, pinned) WHERE pinned > 0 AND state IN ('IN_QUEUE', 'IN_PROGRESS');
