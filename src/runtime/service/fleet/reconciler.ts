@@ -174,8 +174,10 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     // Meanwhile settings may have changed, or a start have failed: it holds back the next one.
     const now = others.length === 0 ? actions : plan(endpointId);
     const orders = now.flatMap((action) => (action.kind === "start" ? [action] : [])).slice(0, START_BATCH);
-    const reason = fleet.endpoint(endpointId)?.desired.reason ?? "";
-    await Promise.all(orders.map(({ release }) => starts.order(endpointId, release, reason)));
+    const endpoint = fleet.endpoint(endpointId);
+    const reasonOf = (release: number) =>
+      release === endpoint?.liveRelease ? endpoint.desired.reason : `release ${release} has to prove itself`;
+    await Promise.all(orders.map(({ release }) => starts.order(endpointId, release, reasonOf(release))));
     if (orders.length > 0) loop.nudge();
   }
 
