@@ -48,7 +48,7 @@ describe.skipIf(skipped())("images by commands", { timeout: SLOW_MS }, () => {
   beforeAll(async () => {
     ensureImages([PYTHON_IMAGE, NODE_IMAGE]);
     registry = await startRegistry({ username: "ada", password: PASSWORD });
-    daemon = await startRealDaemon();
+    daemon = await startRealDaemon({ config: { pool: "auto" } });
     sandbox = createSandbox();
     daemonId = readFileSync(join(daemon.dataDir, "id"), "utf8").trim();
     folder = mkdtempSync(join(tmpdir(), "rpx-image-commands-"));

@@ -53,6 +53,8 @@ export function changedSpec(
   return isReload || !isSame(spec, before) ? spec : null;
 }
 
+const NOTHING_SET: Pick<ReleaseSpec, "image" | "hardware" | "env"> = { image: {}, hardware: {}, env: {} };
+
 /** What a change does not name stays, setting by setting; volumes are replaced as a whole, as variables are. */
 function changedHardware(before: Hardware, change: Hardware): Hardware {
   return {
@@ -62,7 +64,6 @@ function changedHardware(before: Hardware, change: Hardware): Hardware {
     ...(change.limits && { limits: { ...before.limits, ...change.limits } }),
   };
 }
-const NOTHING_SET: Pick<ReleaseSpec, "image" | "hardware" | "env"> = { image: {}, hardware: {}, env: {} };
 
 /** Whether two specs make the same workers, whatever the order of their keys. */
 function isSame(a: unknown, b: unknown): boolean {

@@ -139,3 +139,27 @@ describe("a change", () => {
     expect(changed({ pool: "docker" })?.pool).toBe("docker");
   });
 });
+
+describe("a deploy says all that workers are made of", () => {
+  const config = {
+    env: { A: "1" },
+    image: { base: "python:3.12-slim", command: ["a"] },
+    limits: { memory: "8GiB", cpus: 2, execution_timeout: "10m" },
+    gpu: { count: 1 },
+  };
+  const before = first(config);
+  const deployed = (now: UpdateEndpoint["config"]) =>
+    changedSpec(before, { origin: "deploy", code: CODE, config: now }, false);
+
+  test("what it leaves out is not set", () => {
+    expect(deployed({})).toEqual({ ...before, env: {}, image: {}, hardware: {} });
+    expect(deployed({ ...config, limits: { cpus: 2 } })?.hardware.limits).toEqual({ cpus: 2 });
+  });
+
+  test("the same again changes nothing, whatever the order of its keys", () => {
+    const { env, image, gpu } = config;
+    const limits = { cpus: 2, memory: "8GiB", execution_timeout: "20m" };
+    const { base, command } = image;
+    expect(deployed({ gpu, limits, image: { command, base }, env })).toBeNull();
+  });
+});
