@@ -93,7 +93,7 @@ export async function deploy(
 }
 
 /** The same for an endpoint that exists already. */
-export function attach(daemon: RealDaemon, name: string): DeployedEndpoint {
+export function attach(daemon: Pick<RealDaemon, "call">, name: string): DeployedEndpoint {
   const post = async (path: string, input: unknown, extras = {}): Promise<JobBody> => {
     const reply = await daemon.call("POST", `/v2/${name}/${path}`, { input, ...extras });
     expect(reply.status, reply.text).toBe(200);

@@ -23,6 +23,8 @@ export type RealDaemon = {
     body?: unknown,
   ): Promise<{ status: number; text: string; json<T = Record<string, unknown>>(): T }>;
   signal(signal: NodeJS.Signals): void;
+  /** Its exit code, once it has ended; null after a signal. */
+  readonly ended: Promise<number | null>;
   /** SIGTERM, then waits for the end; resolves with the exit code. */
   stop(): Promise<number | null>;
 };
@@ -37,6 +39,10 @@ export type RealDaemonOptions = {
   readonly env?: Record<string, string>;
   /** The program of the daemon child instead of the built one: a wrapper that loads it. */
   readonly daemonEntry?: string;
+  /** A program and its arguments that becomes the supervisor: as another user, or in another network namespace. */
+  readonly command?: readonly string[];
+  /** Makes the URL that its client listener has, as it sees it, one that this process reaches. */
+  readonly reach?: (url: string) => Promise<string>;
 };
 
 export async function startRealDaemon(options: RealDaemonOptions = {}): Promise<RealDaemon> {
@@ -54,7 +60,9 @@ export async function startRealDaemon(options: RealDaemonOptions = {}): Promise<
   };
   const { daemonEntry = join(ROOT, "dist/runtime/main.js") } = options;
   const settings = JSON.stringify({ dataDir: folder, daemonEntry, daemonConfig });
-  const child = spawn(process.execPath, [join(ROOT, "dist/supervisor/main.js"), settings], {
+  const supervisor = [process.execPath, join(ROOT, "dist/supervisor/main.js"), settings];
+  const [file = "", ...args] = [...(options.command ?? []), ...supervisor];
+  const child = spawn(file, args, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...options.env },
   });
@@ -63,7 +71,8 @@ export async function startRealDaemon(options: RealDaemonOptions = {}): Promise<
     stderr += chunk;
   });
   const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
-  const ready = await readyLine(child, ended, () => stderr);
+  const bound = await readyLine(child, ended, () => stderr);
+  const ready = { ...bound, url: (await options.reach?.(bound.url)) ?? bound.url };
   const key = readFileSync(join(folder, "admin-key"), "utf8").trim();
 
   const call: RealDaemon["call"] = async (method, path, body) => {
@@ -85,6 +94,7 @@ export async function startRealDaemon(options: RealDaemonOptions = {}): Promise<
     childPid: () => childOf(child.pid ?? 0, daemonEntry),
     call,
     signal: (signal) => void child.kill(signal),
+    ended,
     stop: async () => {
       child.kill("SIGTERM");
       const code = await ended;

@@ -34,6 +34,7 @@ function describe(worker: WorkerBody): string {
     ["asleep", worker.asleep ?? undefined],
     ["release", worker.release],
     ["pool", `${worker.pool} (isolation: ${worker.isolation})`],
+    ["isolation", worker.isolationReason],
     ["runs as", worker.container ?? undefined],
     ["gpus", worker.gpus.join(", ")],
     ["jobs", worker.jobIds.join(", ")],

@@ -91,7 +91,7 @@ export function planFleet(facts: FleetFacts, nowMs: number): FleetAction[] {
       nowMs,
     ),
     ...matched,
-    ...prove(matched.filter(({ kind }) => kind === "start").length, facts, nowMs),
+    ...prove(matched.filter(({ kind }) => kind === "start").length, facts),
   ];
 }
 
@@ -241,11 +241,12 @@ function settle(worker: FleetWorker, facts: FleetFacts, nowMs: number): FleetAct
 
 /**
  * One worker for the release that proves itself, beside the others and those that are `starting` with it; where nothing may run,
- * nothing is proven. A condemned one is still there: its release ends with it.
+ * nothing is proven. A condemned one is still there: its release ends with it. The crash backoff of the release that serves does not
+ * hold it up: it may be the remedy.
  */
-function prove(starting: number, facts: FleetFacts, nowMs: number): FleetAction[] {
+function prove(starting: number, facts: FleetFacts): FleetAction[] {
   const { provingRelease: release, max, workers } = facts;
-  if (release === null || max === 0 || nowMs < facts.retryAtMs) return [];
+  if (release === null || max === 0) return [];
   if (workers.some((worker) => worker.release === release && worker.state !== "gone")) return [];
   const present = workers.filter(({ state }) => state !== "failed" && state !== "gone");
   return present.length + starting < max + 1 ? [{ kind: "start", release }] : [];

@@ -261,8 +261,8 @@ describe("a release that proves itself", () => {
     expect(never).toEqual([{ kind: "drain", workerId: "a", reason: "its release failed" }]);
   });
 
-  test("waits for the crash backoff, for room, and for a max above 0", () => {
-    expect(planned([], { ...proving, desired: 0, retryAtMs: NOW + 1 })).toEqual([]);
+  test("waits for room, and for a max above 0; not for the crash backoff of the release that serves", () => {
+    expect(planned([], { ...proving, desired: 0, retryAtMs: NOW + 1 })).toEqual(["start release 2"]);
     expect(planned([], { ...proving, desired: 0, max: 0 })).toEqual([]);
     const full = ["a", "b"].map((id) => worker(id, { leases: 1 }));
     expect(planned(full, { provingRelease: 2, desired: 1, max: 1 })).not.toContain("start release 2");
