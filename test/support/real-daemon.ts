@@ -37,6 +37,8 @@ export type RealDaemonOptions = {
   readonly env?: Record<string, string>;
   /** The program of the daemon child instead of the built one: a wrapper that loads it. */
   readonly daemonEntry?: string;
+  /** A command that becomes the supervisor: what follows it is executed. */
+  readonly through?: readonly string[];
 };
 
 export async function startRealDaemon(options: RealDaemonOptions = {}): Promise<RealDaemon> {
@@ -52,7 +54,9 @@ export async function startRealDaemon(options: RealDaemonOptions = {}): Promise<
   };
   const { daemonEntry = join(ROOT, "dist/runtime/main.js") } = options;
   const settings = JSON.stringify({ dataDir: folder, daemonEntry, daemonConfig });
-  const child = spawn(process.execPath, [join(ROOT, "dist/supervisor/main.js"), settings], {
+  const supervisor = [process.execPath, join(ROOT, "dist/supervisor/main.js"), settings];
+  const [file = "", ...args] = [...(options.through ?? []), ...supervisor];
+  const child = spawn(file, args, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...options.env },
   });
