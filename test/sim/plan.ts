@@ -38,7 +38,8 @@ export type Act =
   | { readonly kind: "malformed"; readonly endpoint: number }
   | { readonly kind: "purge"; readonly endpoint: number }
   | { readonly kind: "settings"; readonly endpoint: number; readonly max: number; readonly min: number }
-  | { readonly kind: "deploy"; readonly endpoint: number }
+  /** New code; `proves`: it serves once its first worker is ready. */
+  | { readonly kind: "deploy"; readonly endpoint: number; readonly proves: boolean }
   | { readonly kind: "stop-worker" }
   | Fault;
 
@@ -102,6 +103,8 @@ export type EndpointPlan = {
   readonly by: "queue-delay" | "request-count";
   readonly threshold: number;
   readonly idleS: number;
+  /** Idle workers sleep instead of ending. */
+  readonly flashboot: boolean;
   readonly prefetch: number;
   readonly executionS: number;
   readonly ttlS: number;
@@ -176,6 +179,7 @@ function planEndpoint(chance: Chance, at: number): EndpointPlan {
     by,
     threshold: by === "queue-delay" ? chance.pick([0.5, 1, 4]) : chance.between(1, 5),
     idleS: chance.between(1, 15),
+    flashboot: chance.hits(0.5),
     prefetch: prefetches ? chance.between(2, 6) : 1,
     executionS: chance.between(5, 15),
     ttlS: chance.between(60, 180),
@@ -251,7 +255,7 @@ function planOperation(
       act: { kind: "settings", endpoint, max, min: chance.between(0, Math.min(1, max)) },
     };
   }
-  if (kind < 0.98) return { ...anywhere, act: { kind: "deploy", endpoint } };
+  if (kind < 0.98) return { ...anywhere, act: { kind: "deploy", endpoint, proves: chance.hits(0.6) } };
   return { ...anywhere, act: { kind: "stop-worker" } };
 }
 

@@ -18,7 +18,12 @@ type Parts = {
 
 type Health = { readonly jobs: { readonly inQueue: number } };
 type ListedJob = { readonly id: string; readonly status: string; readonly endpointId: string };
-type ListedWorker = { readonly id: string; readonly endpointId: string; readonly endedAt: string | null };
+type ListedWorker = {
+  readonly id: string;
+  readonly endpointId: string;
+  readonly endedAt: string | null;
+  readonly asleep: string | null;
+};
 type Counted = Readonly<Record<"inQueue" | "inProgress" | "completed" | "failed", number>>;
 
 const LOOK_EVERY_MS = 2_500;
@@ -128,9 +133,19 @@ function difference(
     .map(({ start }) => String(start.workerId))
     .sort();
   if (known.join() !== running.join()) return `rows ${known.join(" ")}, processes ${running.join(" ")}`;
-  for (const [endpoint, { min, name }] of plan.endpoints.entries()) {
-    const count = present.filter(({ endpointId }) => endpointId === clients.endpointId(endpoint)).length;
-    if (count !== min) return `${name} has ${count} workers and wants ${min}`;
+  const frozen = new Set(
+    host.running().flatMap((each) => (each.isFrozen() ? [String(each.start.workerId)] : [])),
+  );
+  for (const [endpoint, { min, max, name }] of plan.endpoints.entries()) {
+    const own = present.filter(({ endpointId }) => endpointId === clients.endpointId(endpoint));
+    const asleep = own.filter(({ asleep: depth }) => depth !== null);
+    const told = asleep.map(({ id }) => id).filter((id) => !frozen.has(id));
+    if (told.length > 0) return `${told.join(" ")} should sleep and run`;
+    const awake = own.length - asleep.length;
+    if (awake !== min) return `${name} has ${awake} workers awake and wants ${min}`;
+    if (own.filter(({ id }) => frozen.has(id)).length !== asleep.length)
+      return `some of ${name} are frozen and should run`;
+    if (own.length > max) return `${name} has ${own.length} workers and max is ${max}`;
   }
   return null;
 }

@@ -12,6 +12,8 @@ export type Running = {
   readonly endpoint: number;
   readonly peer: Peer;
   terminate(): void;
+  freeze(): void;
+  thaw(): void;
   hang(pings: boolean): void;
   isSound(): boolean;
   askingSinceMs(): number | null;
@@ -56,14 +58,25 @@ export function runWorker(
   let pings = true;
   let askingSinceMs: number | null = null;
   let wake = (): void => {};
+  /** What the process would do once it is thawed; null while it runs. */
+  let frozen: (() => void)[] | null = null;
   process.onEnd(() => peer.close());
+
+  /** Goes on in the process: not while it is frozen, and never after its end. */
+  const goOn = (run: () => void): void => {
+    if (!process.isAlive()) return;
+    if (frozen) frozen.push(run);
+    else run();
+  };
 
   /** Virtual time of this process: it does not pass for one that has ended or stands still. */
   const pause = (ms: number, signal?: AbortSignal): Promise<void> =>
     new Promise((resolve) => {
-      void clock.sleep(ms, signal).then(() => {
-        if (process.isAlive() && !hung) resolve();
-      });
+      void clock.sleep(ms, signal).then(() =>
+        goOn(() => {
+          if (!hung) resolve();
+        }),
+      );
     });
   const headers = {
     authorization: env.RUNPOD_AI_API_KEY ?? "",
@@ -82,6 +95,7 @@ export function runWorker(
       ...request,
       headers: { ...headers, ...request.headers },
     });
+    if (frozen) await new Promise<void>((resolve) => goOn(resolve));
     if (hung) await new Promise(() => {});
     return reply;
   }
@@ -104,6 +118,8 @@ export function runWorker(
   async function pingLoop(): Promise<void> {
     for (;;) {
       await clock.sleep(PING_EVERY_MS);
+      // The heartbeat is frozen with the rest.
+      if (frozen) await new Promise<void>((resolve) => goOn(resolve));
       if (!process.isAlive() || !pings) return;
       const query = { job_id: [...held].map(({ delivery }) => delivery.jobId).join(",") };
       const params = { endpoint: env.RUNPOD_ENDPOINT_ID ?? "", worker: workerId };
@@ -314,8 +330,17 @@ export function runWorker(
     endpoint,
     peer,
     terminate,
+    freeze: () => {
+      frozen ??= [];
+      askingSinceMs = null;
+    },
+    thaw: () => {
+      const waiting = frozen ?? [];
+      frozen = null;
+      for (const run of waiting) goOn(run);
+    },
     isSound: () => !hung && !peer.isCut(),
-    askingSinceMs: () => (hung || terminated || peer.isCut() ? null : askingSinceMs),
+    askingSinceMs: () => (hung || frozen || terminated || peer.isCut() ? null : askingSinceMs),
     hang: (pingsGoOn: boolean) => {
       hung = true;
       pings = pingsGoOn;

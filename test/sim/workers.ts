@@ -44,6 +44,8 @@ export function createWorkers(world: World, network: Network): Workers {
         life.stopAskedAtMs = clock.nowMs();
         worker.terminate();
       },
+      freeze: worker.freeze,
+      thaw: worker.thaw,
     };
   }
 

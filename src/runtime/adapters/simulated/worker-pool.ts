@@ -8,6 +8,7 @@ export type SimulatedEnd = Omit<WorkerExit, "workerId">;
 export type SimulatedProcess = {
   readonly start: WorkerStart;
   isAlive(): boolean;
+  isFrozen(): boolean;
   /** Ends the process; what it does after that reaches nobody. */
   end(how: SimulatedEnd): void;
   /** Calls back when the process has ended, whoever ended it. */
@@ -18,6 +19,9 @@ export type SimulatedProcess = {
 export type SimulatedProgram = {
   /** SIGTERM arrived. */
   terminate(): void;
+  /** SIGSTOP: from now on nothing of it happens, until `thaw`. */
+  freeze(): void;
+  thaw(): void;
 };
 
 export type SimulatedHostOptions = {
@@ -40,6 +44,7 @@ type Entry = {
   readonly handle: string;
   program: SimulatedProgram | null;
   exit: WorkerExit | null;
+  frozen: boolean;
   /** It was asked to end before its program was up. */
   asked: boolean;
 };
@@ -60,10 +65,12 @@ export function createSimulatedHost({ launch }: SimulatedHostOptions): Simulated
       handle: `simulated-${started}`,
       program: null,
       exit: null,
+      frozen: false,
       asked: false,
       process: {
         start,
         isAlive: () => entry.exit === null,
+        isFrozen: () => entry.frozen,
         end: (how) => {
           if (entry.exit !== null) return;
           entry.exit = { workerId: start.workerId, ...how };
@@ -94,11 +101,25 @@ export function createSimulatedHost({ launch }: SimulatedHostOptions): Simulated
     const entry = entries.get(workerId);
     if (entry === undefined || entry.exit !== null) return;
     entry.asked = true;
+    setFrozen(workerId, false);
     entry.program?.terminate();
   }
 
+  function setFrozen(workerId: WorkerId, frozen: boolean): void {
+    const entry = entries.get(workerId);
+    if (entry === undefined || entry.exit !== null || entry.frozen === frozen) return;
+    entry.frozen = frozen;
+    if (frozen) entry.program?.freeze();
+    else entry.program?.thaw();
+  }
+
   const list = (): PoolWorker[] =>
-    [...entries].map(([workerId, { handle, exit }]) => ({ workerId, handle, asleep: null, exit }));
+    [...entries].map(([workerId, { handle, frozen, exit }]) => ({
+      workerId,
+      handle,
+      asleep: frozen ? "frozen" : null,
+      exit,
+    }));
 
   return {
     pool: () => ({
@@ -112,8 +133,11 @@ export function createSimulatedHost({ launch }: SimulatedHostOptions): Simulated
       start: (start) => run(start),
       stop: async (workerId) => stop(workerId),
       kill: async (workerId) => entries.get(workerId)?.process.end(KILLED),
-      park: async () => {},
-      wake: async () => {},
+      park: async (workerId, depth) => {
+        if (depth !== "frozen") throw new Error(`a process cannot be ${depth}`);
+        setFrozen(workerId, true);
+      },
+      wake: async (workerId) => setFrozen(workerId, false),
       list: async () => list(),
       forget: async (workerId) => {
         if (entries.get(workerId)?.exit) entries.delete(workerId);
