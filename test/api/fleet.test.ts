@@ -397,11 +397,40 @@ describe("an order to warm", () => {
     await daemon.clock.advance(10_000);
     expect(workers.map(stateOf), "the first is kept until the second is up").toEqual(["ready", "starting"]);
     await fleet.poll(workers[1] as TestWorker);
+    await daemon.clock.advance(1_900);
     await daemon.until("they sleep", () => workers.every((worker) => stateOf(worker) === "parked"));
     await daemon.clock.advance(10_000);
     expect(daemon.pool.started).toHaveLength(2);
     await daemon.submit(endpoint);
     expect(workers.map(stateOf).sort()).toEqual(["parked", "ready"]);
+  });
+
+  it("is forgotten by a restart: what it started goes as any other", async () => {
+    const endpoint = await daemon.deploy("warm", { workers: { max: 2, idle_timeout: "2s" } });
+    await fleet.post(endpoint, "warm", { workers: 2 });
+    const workers = [await daemon.nextWorker(), await daemon.nextWorker()] as const;
+    daemon = await daemon.restart();
+    for (const worker of workers) await fleet.poll(worker);
+    await daemon.clock.advance(1_900);
+    await daemon.until("they sleep", () => workers.every((worker) => stateOf(worker) === "parked"));
+    expect(daemon.pool.started).toHaveLength(2);
+  });
+
+  it("comes by itself with a release that goes live, where the endpoint says so: one boots and sleeps", async () => {
+    const endpoint = await daemon.deploy("prewarmed", { workers: { prewarm: true, idle_timeout: "2s" } });
+    const first = await daemon.nextWorker();
+    await fleet.poll(first);
+    await daemon.clock.advance(1_900);
+    await daemon.until("it sleeps", () => stateOf(first) === "parked");
+    await fleet.update(endpoint, { config: { env: { V: "2" } }, rollout: "at_once" });
+    const second = await daemon.nextWorker();
+    await fleet.poll(second);
+    await daemon.clock.advance(1_900);
+    await daemon.until("it sleeps", () => stateOf(second) === "parked");
+    await daemon.until("the one before is gone", () => stateOf(first) === "gone");
+    const id = await daemon.submit(endpoint);
+    expect(fleet.asked(second.id)).toEqual(["frozen", "wake"]);
+    expect((await second.takeJob()).id).toBe(id);
   });
 
   it("of more than may run is refused, with what to change", async () => {

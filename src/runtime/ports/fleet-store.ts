@@ -85,7 +85,7 @@ export type FleetStore = {
   ): Promise<boolean>;
   /** Parks a ready worker that holds no job, judged in the same transaction; or lets a parked one sleep deeper. */
   parkWorker(id: WorkerId, depth: SleepDepth, reason: string, nowMs: number): Promise<boolean>;
-  /** How far a start has come, and the pool's name for the worker once it has one. Not synced, not journaled. */
+  /** How far a start has come, and the pool's name for the worker once it has one. Not journaled; synced once it boots. */
   setStartStep(
     id: WorkerId,
     step: { phase: StartPhase; reason: string; handle?: string },

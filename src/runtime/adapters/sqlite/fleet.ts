@@ -203,7 +203,8 @@ export function createFleetStore({ db, commit, journal }: FleetOptions): FleetSt
     moveWorker: (id, change, nowMs) => commit.run("essential", () => move(id, change, nowMs)),
     parkWorker: (id, depth, reason, nowMs) => commit.run("essential", () => park(id, depth, reason, nowMs)),
     setStartStep: (id, { phase, reason, handle = null }, nowMs) =>
-      commit.run("unsynced", () => {
+      // That it runs, and as what, must be known also on a full disk.
+      commit.run(phase === "boot" ? "essential" : "unsynced", () => {
         setStartStep.run(phase, reason, handle, nowMs, id);
       }),
     setWorkerReason: (id, reason) =>

@@ -167,16 +167,18 @@ export function createStarts(options: StartsOptions): Starts {
     // A worker that is no longer wanted has left this state: then nothing is started.
     const moved = await store.fleet.moveWorker(workerId, { to: "starting", reason: "starting" }, nowMs);
     if (!moved) return;
+    let handle: string;
     try {
       if (token === undefined) throw new RpxError("unavailable", "the daemon that ordered it is gone");
       const start = describe(worker, token);
-      const { handle } = await fleet.poolOf(worker).start(start, stepRecorder(workerId), signal);
-      const reason = "booting the handler";
-      await store.fleet.setStartStep(workerId, { phase: "boot", reason, handle }, clock.nowMs());
-      log.info({ endpointId, workerId, handle }, "worker started");
+      ({ handle } = await fleet.poolOf(worker).start(start, stepRecorder(workerId), signal));
     } catch (error) {
-      await failed(worker, error, signal);
+      return failed(worker, error, signal);
     }
+    // It runs: what goes wrong from here on is no failed start, or its process would be left over.
+    const reason = "booting the handler";
+    await store.fleet.setStartStep(workerId, { phase: "boot", reason, handle }, clock.nowMs());
+    log.info({ endpointId, workerId, handle }, "worker started");
   }
 
   async function failed(worker: Worker, error: unknown, signal: AbortSignal): Promise<void> {
