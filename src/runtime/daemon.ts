@@ -208,6 +208,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     lastTakeMs: workers.lastTakeMs,
     unfitReason: workers.unfitReason,
     releasePolls: (workerId) => releasePolls(workerId),
+    releaseTakes: deliveries.release,
     fillSecrets: secrets.fill,
     redact,
     log,
