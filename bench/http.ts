@@ -1,13 +1,15 @@
-import { type RequestOptions, request } from "node:http";
+import { Agent, type RequestOptions, request } from "node:http";
+
+const agent = new Agent({ keepAlive: true });
 
 export type Reply = { readonly status: number; readonly text: string };
 
-/** One request over a connection of its own, by node:http alone: a peer that is called through a library would be slower for it. */
+/** One request over a kept connection, by node:http alone: a peer that is called through a library would be slower for it. */
 export function call(options: RequestOptions, body?: unknown): Promise<Reply> {
   const text = body === undefined ? "" : JSON.stringify(body);
   return new Promise((resolve, reject) => {
     const headers = { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(text) };
-    const sent = request({ ...options, agent: false, headers: { ...options.headers, ...headers } });
+    const sent = request({ ...options, agent, headers: { ...options.headers, ...headers } });
     sent.on("error", reject);
     sent.on("response", (response) => {
       const parts: Buffer[] = [];

@@ -173,6 +173,7 @@ export function createServices(config: DaemonConfig, adapters: Adapters) {
     lastTakeMs: workers.lastTakeMs,
     unfitReason: workers.unfitReason,
     releasePolls: (workerId) => releasePolls(workerId),
+    releaseTakes: deliveries.release,
     fillSecrets: secrets.fill,
     redact,
     log,

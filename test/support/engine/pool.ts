@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { RpxError } from "../../../src/contract/error.ts";
 import { LABELS } from "../../../src/runtime/adapters/docker/container-spec.ts";
 import { createEngine, type Engine } from "../../../src/runtime/adapters/docker/engine.ts";
 import { connectEngine } from "../../../src/runtime/adapters/docker/engine-connection.ts";
@@ -72,7 +73,7 @@ async function open(home: Home): Promise<TestPool> {
   const pool = createDockerPool({
     ...{ engine, logs, clock, daemonId, dataDir },
     log: QUIET,
-    network: DEFAULT_BRIDGE,
+    network: { ...DEFAULT_BRIDGE, ...home.network },
     images: createStartImages({
       engine,
       freeBytes: () => freeBytesOf(engine),
@@ -111,7 +112,7 @@ async function open(home: Home): Promise<TestPool> {
 }
 
 function noLogin(name: string): never {
-  throw new Error(`no registry login "${name}" in this test`);
+  throw new RpxError("not_found", `no registry login "${name}" in this test`);
 }
 
 /** The engine's own network: who reaches whom is another test's. */

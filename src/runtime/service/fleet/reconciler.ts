@@ -46,6 +46,8 @@ export type ReconcilerOptions = {
   readonly unfitReason: (workerId: WorkerId) => string | null;
   /** Answers a worker's held polls at once, so that it notices that it is asked to end. */
   readonly releasePolls: (workerId: WorkerId) => void;
+  /** The same for those that ask for jobs alone. */
+  readonly releaseTakes: (workerId: WorkerId) => void;
   readonly log: Log;
 };
 

@@ -10,8 +10,8 @@ export type SleepOptions = {
   readonly clock: Clock;
   readonly events: Events;
   readonly fleet: Fleet;
-  /** Answers a worker's held polls at once: one that sleeps must not be matched, one that was woken polls afresh. */
-  readonly releasePolls: (workerId: WorkerId) => void;
+  /** Answers a worker's held takes at once: one that sleeps must not be matched, one that was woken asks afresh. */
+  readonly releaseTakes: (workerId: WorkerId) => void;
   /** Why a worker cannot have its part of the machine back now, null: it can. Sleepers of others are asked to make room. */
   readonly roomFor: (worker: Worker) => Promise<string | null>;
   readonly condemn: (workerId: WorkerId, reason: string) => Promise<void>;
@@ -65,7 +65,7 @@ export function createSleep(options: SleepOptions): Sleep {
   async function park(workerId: WorkerId, depth: SleepDepth, reason: string): Promise<void> {
     // The row first: from then on nobody hands it a job.
     if (!(await store.fleet.parkWorker(workerId, depth, reason, clock.nowMs()))) return;
-    options.releasePolls(workerId);
+    options.releaseTakes(workerId);
     await inTurn(workerId, async () => {
       const worker = store.fleet.worker(workerId);
       // Woken or ended meanwhile.
@@ -94,8 +94,8 @@ export function createSleep(options: SleepOptions): Sleep {
     frozen.get(worker.endpointId)?.delete(workerId);
     woken.set(workerId, clock.nowMs());
     if (worker.asleep === "stopped") return wakeStopped(worker);
-    // What it polled before it slept may be lost: it polls afresh.
-    options.releasePolls(workerId);
+    // What it asked before it slept may be lost: it asks afresh.
+    options.releaseTakes(workerId);
     const ready = store.fleet.moveWorker(
       workerId,
       { to: "ready", reason: "woken, asking for jobs" },
