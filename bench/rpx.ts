@@ -1,7 +1,12 @@
 /** The product's side: a real supervisor and daemon from dist/ with its defaults, workers started by itself. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { eventually, type RealDaemon, startRealDaemon } from "../test/support/real-daemon.ts";
+import {
+  eventually,
+  type RealDaemon,
+  type RealDaemonOptions,
+  startRealDaemon,
+} from "../test/support/real-daemon.ts";
 
 export const PROGRAMS = join(import.meta.dirname, "programs");
 const READY_MS = 60_000;
@@ -10,11 +15,12 @@ const READY_MS = 60_000;
 const PROFILE_VARIABLE = "RPX_BENCH_PROFILE";
 
 /** A daemon as `rpx serve` starts it, but for free ports and a folder of its own. */
-export function startRpx(): Promise<RealDaemon> {
+export function startRpx(options: Pick<RealDaemonOptions, "config" | "command"> = {}): Promise<RealDaemon> {
   if (!existsSync(join(import.meta.dirname, "../dist"))) throw new Error("rpx is not built");
   const profiles = process.env[PROFILE_VARIABLE];
   const env = profiles === undefined ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profiles}` };
-  return startRealDaemon({ config: { logLevel: "info", minFreeBytes: 1_000_000_000 }, env });
+  const config = { logLevel: "info" as const, minFreeBytes: 1_000_000_000, ...options.config };
+  return startRealDaemon({ ...options, config, env });
 }
 
 export type EndpointOptions = {
@@ -27,11 +33,12 @@ export type EndpointOptions = {
   readonly python?: string;
 };
 
-/** Creates an endpoint with a fixed number of workers; resolves when they are idle. */
+/** Creates an endpoint with a fixed number of workers, which are processes; resolves when they are idle. */
 export async function createEndpoint(daemon: RealDaemon, options: EndpointOptions): Promise<void> {
   const { name, handler, folder = PROGRAMS, workers, env = {}, python } = options;
   const created = await daemon.call("POST", "/api/endpoints", {
     name,
+    pool: "process",
     config: { workers: { min: workers, max: workers }, env },
     source: { kind: "folder", path: folder },
     handler,

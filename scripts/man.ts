@@ -41,12 +41,18 @@ export type Manifest = {
 const EXIT_CODES = [
   ["0", "Success."],
   ["1", "A bug in rpx."],
-  ["2", "The command line, a file or a value cannot be used."],
+  [
+    "2",
+    "The command line, a file or a value cannot be used; a release cannot be built, or its first worker fails.",
+  ],
   ["3", "Not found."],
   ["4", "Not allowed: key, scope, or file permissions."],
   ["5", "The daemon cannot be reached."],
-  ["6", "Wrong state or conflict: a name, port or data directory is taken, a job has ended already."],
-  ["7", "The job ended badly."],
+  [
+    "6",
+    "Wrong state or conflict: a name, port or data directory is taken, a job has ended already, a newer deploy took a release's place.",
+  ],
+  ["7", "The job ended badly, or a test of a release did."],
   ["8", "Our own waiting timed out; what was waited for goes on."],
   ["9", "No capacity."],
   ["130", "Interrupted."],

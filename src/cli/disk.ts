@@ -3,8 +3,7 @@ import { formatSize } from "../text/size.ts";
 
 type DiskKind = StatusBody["disk"]["usage"][number]["kind"];
 
-/** What takes disk, in words. */
-export const DISK_WORDS: Readonly<Record<DiskKind, string>> = {
+const DISK_WORDS: Readonly<Record<DiskKind, string>> = {
   database: "database",
   bundle: "bundles",
   environment: "environments",
@@ -13,7 +12,11 @@ export const DISK_WORDS: Readonly<Record<DiskKind, string>> = {
   "build cache": "build cache",
 };
 
-/** A size that may not be known. */
-export function diskSize(bytes: number | null): string {
-  return bytes === null ? "not known now" : formatSize(bytes);
+/** What takes disk, each in words with its size. A daemon that is older than this command knows of its database alone. */
+export function diskUses({ usage, databaseBytes }: StatusBody["disk"]): (readonly [string, string])[] {
+  const known = usage ?? [{ kind: "database", bytes: databaseBytes }];
+  return known.map(({ kind, bytes }) => [
+    DISK_WORDS[kind],
+    bytes === null ? "not known now" : formatSize(bytes),
+  ]);
 }

@@ -3,20 +3,13 @@ import { statSync } from "node:fs";
 import { promisify } from "node:util";
 import { createClient } from "../client/client.ts";
 import { createHttpSend } from "../client/send-http.ts";
-import { type ErrorCode, RpxError } from "../contract/error.ts";
+import { RpxError } from "../contract/error.ts";
 import type { StatusBody } from "../contract/schemas/daemon.ts";
 import { formatSize } from "../text/size.ts";
-import { DISK_WORDS, diskSize } from "./disk.ts";
+import { diskUses } from "./disk.ts";
+import type { Check } from "./doctor-check.ts";
+import { checkPools } from "./doctor-docker.ts";
 import { readSettings, type SettingFlags, type Settings } from "./settings.ts";
-
-/** One thing that was looked at. `code` says with which error a broken one ends the command. */
-export type Check = {
-  readonly name: string;
-  readonly state: "ok" | "note" | "broken";
-  readonly detail: string;
-  readonly hint?: string;
-  readonly code?: ErrorCode;
-};
 
 /** A setting, its value (a key only by its beginning) and where it came from. */
 export type SettingRow = { readonly name: string; readonly value: string; readonly from: string };
@@ -26,7 +19,6 @@ export type Diagnosis = { readonly checks: readonly Check[]; readonly settings: 
 /** The first Node with a SQLite that does not corrupt its log, and that SQLite. */
 const OLDEST_NODE = [24, 15] as const;
 const OLDEST_SQLITE = [3, 51, 3] as const;
-const DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock";
 /** Longest wait in ms for any one answer. */
 const PATIENCE_MS = 2_000;
 /** Characters of a key that may be shown: its kind and a beginning that identifies it. */
@@ -42,7 +34,7 @@ export async function diagnose(
     checkNode(),
     checkSqlite(),
     await checkPython(),
-    await checkDocker(env),
+    ...(await checkPools(env)),
     ...(settings === null ? [] : [checkDataDir(settings), ...(await checkDaemon(settings))]),
     ...(problem === null ? [] : [problem]),
   ];
@@ -107,38 +99,6 @@ async function checkPython(): Promise<Check> {
   }
 }
 
-const DOCKER_FAILURES: Readonly<Record<string, readonly [detail: string, hint: string]>> = {
-  ENOENT: ["there is no engine", "workers run as processes of this user, not isolated"],
-  ECONNREFUSED: ["the engine does not run", "start it: systemctl start docker"],
-  EACCES: ["no permission on its socket", "add this user to the group docker, then log in again"],
-};
-
-async function checkDocker(env: NodeJS.ProcessEnv): Promise<Check> {
-  const host = env.DOCKER_HOST || DEFAULT_DOCKER_HOST;
-  if (!host.startsWith("unix://")) {
-    return { name: "docker", state: "note", detail: `${host}: only a local socket is looked at` };
-  }
-  const socketPath = host.slice("unix://".length);
-  const failure = await pingDocker(socketPath);
-  if (failure === null) return { name: "docker", state: "ok", detail: `answers at ${socketPath}` };
-  const [detail, hint] = DOCKER_FAILURES[failure] ?? [failure, "docker info says more"];
-  return { name: "docker", state: "note", detail: `${socketPath}: ${detail}`, hint };
-}
-
-/** Null when the engine answers, else the error code. */
-function pingDocker(socketPath: string): Promise<string | null> {
-  const { request } = process.getBuiltinModule("node:http");
-  return new Promise((resolve) => {
-    const ping = request({ socketPath, path: "/_ping", timeout: PATIENCE_MS }, (response) => {
-      response.resume();
-      resolve(response.statusCode === 200 ? null : `it answers ${response.statusCode}`);
-    });
-    ping.on("timeout", () => ping.destroy(new Error("it does not answer")));
-    ping.on("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
-    ping.end();
-  });
-}
-
 function checkDataDir({ dataDir }: Settings): Check {
   const name = "data directory";
   const entry = statSync(dataDir.value, { throwIfNoEntry: false });
@@ -175,8 +135,9 @@ async function checkDaemon({ url, key }: Settings): Promise<Check[]> {
   }
 }
 
-function checkDisk({ usage, freeBytes, minFreeBytes }: StatusBody["disk"]): Check {
-  const parts = usage.map(({ kind, bytes }) => `${DISK_WORDS[kind]} ${diskSize(bytes)}`);
+function checkDisk(disk: StatusBody["disk"]): Check {
+  const { freeBytes, minFreeBytes } = disk;
+  const parts = diskUses(disk).map(([what, size]) => `${what} ${size}`);
   const detail = [...parts, `free ${formatSize(freeBytes)}`].join(", ");
   if (freeBytes >= minFreeBytes) return { name: "disk", state: "ok", detail };
   return { name: "disk", state: "broken", detail, code: "unavailable", hint: "rpx image prune" };

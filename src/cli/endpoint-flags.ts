@@ -3,9 +3,20 @@ import { RpxError } from "../contract/error.ts";
 import type { EndpointConfig } from "../contract/schemas/endpoint.ts";
 import { parseDuration } from "../text/duration.ts";
 import { parseSize } from "../text/size.ts";
+import { splitWords } from "../text/words.ts";
 
 /** How a flag's text becomes a value of rpx.toml. */
-type Kind = "whole" | "number" | "duration" | "size" | "text" | "list" | "switch" | "type" | "scaler";
+type Kind =
+  | "whole"
+  | "number"
+  | "duration"
+  | "size"
+  | "text"
+  | "words"
+  | "list"
+  | "switch"
+  | "type"
+  | "scaler";
 
 /** Every key of rpx.toml as a flag: its place in the file, and RunPod's name for it where there is one. */
 const KEYS = {
@@ -96,7 +107,30 @@ const KEYS = {
     kind: "text",
     summary: "Secret that signs webhooks (secret:NAME)",
   },
+  base: {
+    at: ["image", "base"],
+    kind: "text",
+    summary: "Image that a generated Dockerfile begins with",
+  },
+  entrypoint: {
+    at: ["image", "entrypoint"],
+    kind: "words",
+    summary: "Replaces the image's entrypoint: words as in a shell, or a JSON list",
+  },
+  command: {
+    at: ["image", "command"],
+    kind: "words",
+    summary: "Replaces the image's command: words as in a shell, or a JSON list",
+  },
+  registry: {
+    at: ["image", "registry"],
+    kind: "text",
+    summary: "Stored login of the registry that has the image",
+  },
 } as const satisfies Record<string, { at: readonly string[]; kind: Kind; summary: string }>;
+
+/** Tables whose keys are the user's own: a flag a table, repeated for each pair. */
+const PAIR_TABLES = ["env", "volumes"] as const;
 
 const HELP_VALUES: Record<Kind, string> = {
   whole: "N",
@@ -104,6 +138,7 @@ const HELP_VALUES: Record<Kind, string> = {
   duration: "DURATION",
   size: "SIZE",
   text: "TEXT",
+  words: "WORDS",
   list: "NAME",
   switch: "",
   type: "TYPE",
@@ -142,6 +177,39 @@ export const ENDPOINT_FLAGS = {
   }),
 };
 
+/** Where workers run; auto: as the daemon decides, and as before where the endpoint is there already. */
+const POOLS = ["auto", "process", "docker"] as const;
+
+/** What runs, and where: not settings, but what a release is made of. */
+export const CODE_FLAGS = {
+  image: Flags.string({
+    summary: "Image to run as it is: its program is the worker",
+    helpValue: "REF",
+    helpGroup: "CODE",
+  }),
+  dockerfile: Flags.string({
+    summary: "Dockerfile of the folder, where it is neither .runpod/Dockerfile nor Dockerfile",
+    helpValue: "PATH",
+    helpGroup: "CODE",
+  }),
+  python: Flags.string({
+    summary: "Python interpreter for the handler (process pool)",
+    helpValue: "PATH",
+    helpGroup: "CODE",
+  }),
+  pool: Flags.option({ options: POOLS })({
+    summary: "Where workers run: auto (as the daemon decides; an endpoint keeps its pool), process or docker",
+    helpGroup: "CODE",
+  }),
+};
+
+export type PoolFlag = (typeof POOLS)[number];
+
+/** The pool that a flag asks for, as requests take it. */
+export function poolOf(flag: PoolFlag | undefined): { pool?: "process" | "docker" } {
+  return flag === undefined || flag === "auto" ? {} : { pool: flag };
+}
+
 function toFlag(kind: Kind, summary: string) {
   const shared = { summary, helpGroup: "SETTINGS" };
   if (kind === "switch") return Flags.boolean({ ...shared, allowNo: true });
@@ -162,7 +230,7 @@ export function configFromFlags(flags: Readonly<Record<string, unknown>>): Endpo
     const given = flags[name];
     if (given !== undefined) setAt(config, at, toValue(name, kind, given));
   }
-  for (const table of ["env", "volumes"]) {
+  for (const table of PAIR_TABLES) {
     const given = flags[table];
     if (Array.isArray(given)) config[table] = readPairs(table, given.map(String));
   }
@@ -192,6 +260,8 @@ function toValue(flag: string, kind: Kind, given: unknown): unknown {
     case "size":
       if (parseSize(given) === null) throw bad(flag, given, "a size: 512MiB, 8GiB, 50GB, or plain bytes");
       return given;
+    case "words":
+      return readWords(flag, given);
     case "type":
       return spelled(flag, given, TYPES);
     case "scaler":
@@ -207,6 +277,23 @@ function spelled(flag: string, given: string, spellings: Readonly<Record<string,
   return value;
 }
 
+/** `python -u "my handler.py"`, or the same as a JSON list of texts. */
+function readWords(flag: string, given: string): string[] {
+  const words = given.trimStart().startsWith("[") ? readJsonWords(given) : splitWords(given);
+  if (words === null)
+    throw bad(flag, given, 'words as in a shell, or a JSON list: ["python", "-u", "handler.py"]');
+  return words;
+}
+
+function readJsonWords(text: string): string[] | null {
+  try {
+    const words: unknown = JSON.parse(text);
+    return Array.isArray(words) && words.every((word) => typeof word === "string") ? words : null;
+  } catch {
+    return null;
+  }
+}
+
 function readPairs(flag: string, pairs: readonly string[]): Record<string, string> {
   return Object.fromEntries(
     pairs.map((pair) => {
@@ -215,6 +302,11 @@ function readPairs(flag: string, pairs: readonly string[]): Record<string, strin
       return [pair.slice(0, at), pair.slice(at + 1)];
     }),
   );
+}
+
+/** The place in rpx.toml of each flag, `table.key`. */
+export function flagPlaces(): string[] {
+  return [...Object.values(KEYS).map(({ at }) => at.join(".")), ...PAIR_TABLES];
 }
 
 /** Settings above settings: tables key by key, values and lists whole. */

@@ -34,15 +34,22 @@ export class ShownError extends Error {
   }
 }
 
-/** `{"error": {code, message, hint}}`, and `why` where it is known. */
+/** `{"error": {code, message, hint}}`, and `why` and `lines` where they are known. */
 export function errorDocument(error: RpxError): object {
-  const { code, message, why, hint } = error;
-  return { error: { code, message, ...(why === undefined ? {} : { why }), hint: hint ?? null } };
+  const { code, message, why, hint, lines } = error;
+  return {
+    error: {
+      ...{ code, message },
+      ...(why === undefined ? {} : { why }),
+      hint: hint ?? null,
+      ...(lines.length === 0 ? {} : { lines }),
+    },
+  };
 }
 
-/** The message in at most three lines. */
+/** The message in at most three lines; before them, marked, what the program that failed printed last. */
 export function errorText(error: RpxError): string {
-  const lines = [`Error: ${error.message}`];
+  const lines = [...error.lines.map((line) => `| ${line}`), `Error: ${error.message}`];
   if (error.why !== undefined) lines.push(`why: ${error.why}`);
   if (error.hint !== undefined) lines.push(`try: ${error.hint}`);
   return lines.map((line) => `${sanitizeLine(line).slice(0, MAX_LINE_CHARS)}\n`).join("");

@@ -10,7 +10,8 @@ import { LAST_JOB, lastJob } from "./last-job.ts";
 /** What is looked for: its kind in words, and how to list all. */
 type Kind = { readonly word: string; readonly list: string };
 
-function isNotFound(error: unknown): boolean {
+/** Whether something is not there, or not for this key. */
+export function isNotFound(error: unknown): boolean {
   return error instanceof RpxError && error.code === "not_found";
 }
 
@@ -79,7 +80,8 @@ export async function findWorker({ client }: Connection, typed: string): Promise
     if (!isNotFound(error)) throw error;
   }
   const found = (await client.listWorkers({ all: true })).filter(({ id }) => id.startsWith(typed));
-  return onlyOne({ word: "worker", list: "rpx worker list" }, typed, found);
+  const { id } = onlyOne({ word: "worker", list: "rpx worker list" }, typed, found);
+  return client.getWorker(id); // a list leaves its last lines out
 }
 
 /** A key that still works by name, full id or unique prefix of the id. */

@@ -1,6 +1,7 @@
 import type { JobRecordText } from "../client/job-text.ts";
 import type { KeyBody } from "../contract/schemas/daemon.ts";
 import type { EndpointBody } from "../contract/schemas/endpoint.ts";
+import type { ReleaseBody } from "../contract/schemas/release.ts";
 import type { SecretBody } from "../contract/schemas/secret.ts";
 import type { WorkerBody } from "../contract/schemas/worker.ts";
 import { formatDuration } from "../text/duration.ts";
@@ -82,6 +83,33 @@ export function jobTable(jobs: readonly JobRecordText[]): string {
       milliseconds(fields.executionTime),
       String(fields.attempts),
       fields.reason,
+    ]),
+  );
+}
+
+/** `endpoint releases` for people: of changes the names alone, because values of env may be secret. */
+export function releaseTable(releases: readonly ReleaseBody[]): string {
+  if (releases.length === 0) return "no releases";
+  return table(
+    [
+      { title: "RELEASE", align: "right" },
+      { title: "STATE" },
+      { title: "AGE", align: "right" },
+      { title: "MADE BY" },
+      { title: "POOL" },
+      { title: "RUNS" },
+      { title: "CHANGES" },
+      { title: "REASON" },
+    ],
+    releases.map((release) => [
+      String(release.version),
+      release.state,
+      age(release.createdAt),
+      release.source,
+      release.pool,
+      release.image === "" ? "-" : release.image,
+      release.diff.map(({ field }) => field).join(" ") || "-",
+      release.reason,
     ]),
   );
 }

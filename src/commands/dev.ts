@@ -1,7 +1,7 @@
 import { Args, Flags } from "@oclif/core";
 import { BaseCommand } from "../cli/base-command.ts";
 import { runCommand } from "../cli/dev/child.ts";
-import { checkRunnable } from "../cli/dev/deploy.ts";
+import { checkRunnable, DEV_POOLS, type DevPool } from "../cli/dev/deploy.ts";
 import { runOnce, showEnd } from "../cli/dev/one-shot.ts";
 import { runOutside } from "../cli/dev/outside.ts";
 import { looksLikeRequest, requestBody } from "../cli/dev/request.ts";
@@ -11,7 +11,7 @@ import { contextName, endpointUrl, stay, withContext } from "../cli/dev/stay.ts"
 import { ShownError } from "../cli/errors.ts";
 import { readInput, readStdin } from "../cli/job-input.ts";
 import { printJson, talk } from "../cli/output.ts";
-import { checkInterpreter, checkPool } from "../cli/serve/daemon-flags.ts";
+import { checkInterpreter } from "../cli/serve/daemon-flags.ts";
 import { checkPortFree } from "../cli/serve/port-check.ts";
 import { loadProject, type Project } from "../project/load.ts";
 
@@ -23,13 +23,14 @@ type DevFlags = {
   readonly "execution-timeout": string | undefined;
   readonly exec: string | undefined;
   readonly python: string | undefined;
+  readonly pool: DevPool;
   readonly port: number;
 };
 
 export default class Dev extends BaseCommand {
   static override summary = "Run a folder's handler behind a real queue, and reload it on save";
   static override description =
-    `Starts a daemon of its own on a free port, with the handler in a real worker process. Everything ends with this command.
+    `Starts a daemon of its own on a free port, with the handler in a real worker: a process, or a container with --pool docker. Everything ends with this command.
 
 With --input one job is run: its output is printed as JSON on stdout and nothing else; worker output and errors go to stderr.
 With --exec a command runs against the endpoint: RPX_URL, RPX_API_KEY, RPX_ENDPOINT and RunPod's own RUNPOD_ENDPOINT_BASE_URL and
@@ -41,6 +42,7 @@ Exits 7 when the job ended badly, 6 when another rpx dev runs on the folder, oth
     `<%= config.bin %> dev examples/hello --input '{"name": "Ada"}'`,
     "<%= config.bin %> dev examples/stream --input @input.json --stream",
     "<%= config.bin %> dev --exec 'pytest -q'",
+    "<%= config.bin %> dev --pool docker",
     `<%= config.bin %> dev examples/hello -- --test_input '{"input": {"name": "Ada"}}'`,
   ];
   static override args = {
@@ -69,7 +71,10 @@ Exits 7 when the job ended badly, 6 when another rpx dev runs on the folder, oth
       env: "RPX_PYTHON",
       helpValue: "PATH",
     }),
-    pool: Flags.string({ summary: "Where the worker runs: process", default: "process" }),
+    pool: Flags.option({ options: DEV_POOLS })({
+      summary: "Where the worker runs: a process of yours, or a container",
+      default: "process",
+    }),
     port: Flags.integer({
       summary: "Port of the endpoint; 0 takes a free one",
       default: 0,
@@ -81,7 +86,6 @@ Exits 7 when the job ended badly, 6 when another rpx dev runs on the folder, oth
   async run(): Promise<void> {
     const { own, handlerArguments } = splitArguments(this.argv);
     const { args, flags } = await this.parse(Dev, own);
-    checkPool(flags.pool);
     const python = flags.python === undefined ? undefined : checkInterpreter(flags.python);
     const project = await loadProject(args.dir);
     const stop = createStopSignals(this.interrupt);
@@ -89,7 +93,7 @@ Exits 7 when the job ended badly, 6 when another rpx dev runs on the folder, oth
       if (handlerArguments !== null) {
         throw new ShownError(await runOutside(project, handlerArguments, { python, signal: stop.signal }));
       }
-      checkRunnable(project);
+      checkRunnable(project, flags.pool);
       await checkPortFree("--port", { host: "127.0.0.1", port: flags.port });
       await this.runSession(project, { ...flags, python }, { path: args.dir, signal: stop.signal });
     } finally {
@@ -104,9 +108,9 @@ Exits 7 when the job ended badly, 6 when another rpx dev runs on the folder, oth
   ): Promise<void> {
     const body =
       flags.input === undefined ? null : await readRequest(flags.input, flags["execution-timeout"]);
-    const { port, python, stream: isStream, exec } = flags;
+    const { port, python, pool, stream: isStream, exec } = flags;
     const isJson = this.jsonEnabled();
-    await withSession({ project, port, python, isWarm: body === null, signal }, async (session) => {
+    await withSession({ project, port, python, pool, isWarm: body === null, signal }, async (session) => {
       if (body !== null) {
         const { client, calm, endpoint, logs, signal } = session;
         const job = await runOnce({ client, calm, endpoint, body, isStream, signal }).finally(logs.finish);

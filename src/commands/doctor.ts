@@ -8,7 +8,7 @@ import { formatTable } from "../text/format.ts";
 export default class Doctor extends BaseCommand {
   static override summary = "Check what rpx needs, and show each setting with its source";
   static override description =
-    "Looks at Node, SQLite, python3, Docker, the data directory and the daemon. Exits 0 unless something is broken; then with the code of the first broken thing (4 permissions, 5 daemon unreachable, ...).";
+    "Looks at Node, SQLite, python3, Docker (its version, and what it can hold workers to), the data directory and the daemon. Exits 0 unless something is broken; then with the code of the first broken thing (4 permissions, 5 daemon unreachable, ...).";
   static override examples = [
     "<%= config.bin %> <%= command.id %>",
     "<%= config.bin %> <%= command.id %> --json",

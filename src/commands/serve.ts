@@ -20,13 +20,15 @@ export default class Serve extends BaseCommand {
   static override summary = "Run the daemon: queue, workers and API on this machine";
   static override description =
     `Serves RunPod's API for jobs at http://HOST:PORT/v2/ENDPOINT until SIGTERM or Ctrl-C: new jobs are
-refused then, running ones get --grace to end, jobs of process workers go back to the queue. A second signal stops at once.
+refused then, running ones get --grace to end, jobs of process workers go back to the queue; workers in containers go on and are taken over at the
+next start, unless --stop-workers is given. A second signal stops at once.
 SIGHUP replaces the daemon by a newly installed one while sockets and workers stay.
 
 The first start makes an admin key and keeps it in the data directory, where the commands of the same user find it.`;
   static override examples = [
     "<%= config.bin %> serve",
     "<%= config.bin %> serve --port 0 --data-dir /tmp/rpx --detach",
+    "<%= config.bin %> serve --pool docker --budget-memory 48GiB --budget-cpus 12",
     "<%= config.bin %> serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem --trusted-code",
   ];
   // Which daemon to talk to is no question here.
@@ -44,7 +46,8 @@ The first start makes an admin key and keeps it in the data directory, where the
       helpValue: "DIR",
     }),
     pool: Flags.string({
-      summary: "Where workers run: auto or process",
+      summary:
+        "Where workers of new endpoints run: process, docker, or auto (containers where a Docker engine answers, else processes)",
       default: "auto",
       env: "RPX_POOL",
     }),
@@ -61,8 +64,29 @@ The first start makes an admin key and keeps it in the data directory, where the
       helpValue: "DURATION",
     }),
     "stop-workers": Flags.boolean({
-      summary: "End all workers with the daemon (process workers always end)",
+      summary:
+        "End workers in containers with the daemon; unless given they go on (process workers always end)",
       env: "RPX_STOP_WORKERS",
+    }),
+    "budget-cpus": Flags.string({
+      summary: "CPUs that workers with a limit may claim together; 90 % of this machine unless set",
+      env: "RPX_BUDGET_CPUS",
+      helpValue: "N",
+    }),
+    "budget-memory": Flags.string({
+      summary: "Memory that workers with a limit may claim together",
+      env: "RPX_BUDGET_MEMORY",
+      helpValue: "SIZE",
+    }),
+    "budget-disk": Flags.string({
+      summary: "Disk that workers with a limit may claim together",
+      env: "RPX_BUDGET_DISK",
+      helpValue: "SIZE",
+    }),
+    "worker-url": Flags.string({
+      summary: "Address at which containers reach the worker port, where the engine runs on another machine",
+      env: "RPX_WORKER_URL",
+      helpValue: "URL",
     }),
     "tls-cert": Flags.string({ summary: "Certificate chain, PEM", env: "RPX_TLS_CERT", helpValue: "FILE" }),
     "tls-key": Flags.string({
@@ -120,6 +144,11 @@ The first start makes an admin key and keeps it in the data directory, where the
         minFreeDisk: flags["min-free-disk"],
         rateLimits: flags["rate-limits"],
         logLevel: flags["log-level"],
+        stopWorkers: flags["stop-workers"],
+        budgetCpus: flags["budget-cpus"],
+        budgetMemory: flags["budget-memory"],
+        budgetDisk: flags["budget-disk"],
+        workerUrl: flags["worker-url"],
       },
       folder,
     );

@@ -1,5 +1,5 @@
 import { BaseCommand } from "../cli/base-command.ts";
-import { DISK_WORDS, diskSize } from "../cli/disk.ts";
+import { diskUses } from "../cli/disk.ts";
 import { formatFacts } from "../cli/facts.ts";
 import type { StatusBody } from "../contract/schemas/daemon.ts";
 import { formatDuration } from "../text/duration.ts";
@@ -31,7 +31,7 @@ function describe(status: StatusBody): string {
     ["pool", `${status.pool} (isolation: ${status.isolation})`],
     ["workers at", status.workerUrl],
     ["data", status.dataDir],
-    ...status.disk.usage.map(({ kind, bytes }) => [DISK_WORDS[kind], diskSize(bytes)] as const),
+    ...diskUses(status.disk),
     [
       "free disk",
       `${formatSize(status.disk.freeBytes)} (jobs are refused below ${formatSize(status.disk.minFreeBytes)})`,

@@ -19,6 +19,7 @@ const CATALOGUE = {
   usage: { status: 400, exit: 2 },
   unreachable: { status: 502, exit: 5 },
   version_mismatch: { status: 409, exit: 6 },
+  release_failed: { status: 200, exit: 2 },
   job_failed: { status: 200, exit: 7 },
   timed_out: { status: 504, exit: 8 },
   interrupted: { status: 499, exit: 130 },
@@ -35,6 +36,8 @@ export type ErrorDetails = {
   readonly hint?: string;
   /** Seconds until a repeat may succeed; becomes `Retry-After`. */
   readonly retryAfterSeconds?: number;
+  /** What the program that failed printed last. */
+  readonly lines?: readonly string[];
   readonly cause?: unknown;
 };
 
@@ -45,6 +48,7 @@ export class RpxError extends Error {
   readonly why: string | undefined;
   readonly hint: string | undefined;
   readonly retryAfterSeconds: number | undefined;
+  readonly lines: readonly string[];
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -52,6 +56,7 @@ export class RpxError extends Error {
     this.why = details.why;
     this.hint = details.hint;
     this.retryAfterSeconds = details.retryAfterSeconds;
+    this.lines = details.lines ?? [];
   }
 }
 

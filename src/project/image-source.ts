@@ -1,9 +1,8 @@
-import { realpath, stat } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { stat } from "node:fs/promises";
+import { basename } from "node:path";
 import { RpxError } from "../contract/error.ts";
 import { loadProject } from "./load.ts";
 import { endpointNameFrom } from "./name.ts";
-import { PROJECT_FILE, readProjectFile } from "./project-file.ts";
 
 /** What an image is made of. */
 export type ImageSource = {
@@ -19,26 +18,24 @@ export type ImageSource = {
   readonly base: string | null;
 };
 
-const DOCKERFILE = "Dockerfile";
-
 /** Reads a folder whose image is to be built: its Dockerfile, else its handler. Throws RpxError `not_found` and `usage`. */
 export async function loadImageSource(path: string): Promise<ImageSource> {
-  const folder = await realpath(path).catch(() => null);
-  if (folder === null || !(await stat(folder)).isDirectory())
+  const found = await stat(path).catch(() => null);
+  if (!found?.isDirectory())
     throw new RpxError("not_found", `there is no folder ${path}`, {
       hint: "name the folder with the Dockerfile or handler",
     });
-  const file = (await readProjectFile(join(folder, PROJECT_FILE))) ?? {};
-  const dockerfile = file.dockerfile ?? ((await isFile(join(folder, DOCKERFILE))) ? DOCKERFILE : null);
+  const { folder, name, dockerfile, handler, image, config } = await loadProject(path);
+  if (image !== null)
+    throw new RpxError("usage", `there is nothing to build in ${folder}`, {
+      why: `rpx.toml names an image, ${image}`,
+      hint: `rpx image pull ${image}`,
+    });
   return {
     folder,
-    name: file.name ?? endpointNameFrom(basename(folder)),
+    name: name ?? endpointNameFrom(basename(folder)),
     dockerfile,
-    handler: dockerfile === null ? (await loadProject(folder)).handler : null,
-    base: file.image?.base ?? null,
+    handler: dockerfile === null ? handler : null,
+    base: config.image?.base ?? null,
   };
-}
-
-async function isFile(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => null))?.isFile() ?? false;
 }

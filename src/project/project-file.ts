@@ -24,8 +24,8 @@ const DURATION_KEYS: readonly string[] = [
   "retention.failed",
 ];
 const SIZE_KEYS: readonly string[] = ["gpu.memory", "limits.memory", "limits.shm", "limits.disk"];
-/** Keys that other pools will have; a plain "unknown key" would send their user looking for a typing error. */
-const CONTAINER_KEYS: readonly string[] = ["template", "http"];
+/** Keys that will come; a plain "unknown key" would send their user looking for a typing error. */
+const LATER_KEYS: readonly string[] = ["template", "http"];
 
 /**
  * Reads the rpx.toml at `path`; null when there is none. Throws RpxError `usage` with the line and what to do: a file that
@@ -84,11 +84,12 @@ function refusal({ path, why, hint }: Problem, text: string, file: string): RpxE
 }
 
 function firstProblem(error: z.ZodError): Problem {
-  const issue = error.issues[0];
+  const issue = meantIssue(error.issues[0]);
   const path = (issue?.path ?? []).map(String);
   if (issue?.code === "unrecognized_keys") return unknownKey(path, issue.keys[0] ?? "");
   if (path[0] === "name") return nameProblem();
   if (path[0] === "env") return envProblem(path, issue?.code);
+  if (path.join(".") === "image") return imageProblem();
   return {
     path,
     why: `${path.join(".")}: ${issue?.message ?? "not usable"}`,
@@ -96,11 +97,28 @@ function firstProblem(error: z.ZodError): Problem {
   };
 }
 
+/** Of a key that may be a text or a table: what is wrong with the table, where it is one. */
+function meantIssue(issue: z.core.$ZodIssue | undefined): z.core.$ZodIssue | undefined {
+  if (issue?.code !== "invalid_union") return issue;
+  const inTable = issue.errors
+    .flat()
+    .find(({ code, path }) => code === "unrecognized_keys" || path.length > 0);
+  return inTable === undefined ? issue : { ...inTable, path: [...issue.path, ...inTable.path] };
+}
+
 function nameProblem(): Problem {
   return {
     path: ["name"],
     why: "name must be 1 to 63 of a-z, 0-9 and -, not begin with -, and be no word of RunPod's API",
     hint: 'for example: name = "my-worker"',
+  };
+}
+
+function imageProblem(): Problem {
+  return {
+    path: ["image"],
+    why: "image is the name of an image, or a table",
+    hint: 'image = "org/image:tag" runs it as it is; [image] says how one is made of this folder',
   };
 }
 
@@ -115,11 +133,11 @@ function envProblem(path: readonly string[], code: string | undefined): Problem 
 function unknownKey(path: readonly string[], key: string): Problem {
   const at = [...path, key];
   const name = path.length === 0 ? `"${key}"` : `"${key}" in [${path.join(".")}]`;
-  if (path.length === 0 && CONTAINER_KEYS.includes(key)) {
+  if (path.length === 0 && LATER_KEYS.includes(key)) {
     return {
       path: at,
-      why: `${name} needs containers, which this rpx does not run`,
-      hint: 'name the code instead: handler = "handler.py"',
+      why: `${name} is not possible yet`,
+      hint: 'say what runs: handler = "handler.py", dockerfile = "Dockerfile" or image = "org/image:tag"',
     };
   }
   const known = keysAt(path);
@@ -144,6 +162,7 @@ function tableWith(key: string): string | null {
 
 function shapeOf(schema: unknown): Readonly<Record<string, unknown>> {
   const inner = schema instanceof z.ZodOptional ? schema.unwrap() : schema;
+  if (inner instanceof z.ZodUnion) return Object.assign({}, ...inner.options.map(shapeOf));
   return inner instanceof z.ZodObject ? inner.shape : {};
 }
 

@@ -6,6 +6,7 @@ export function projectToml({ name, handler }: NewProjectFile): string {
   return `# What this folder's endpoint is. Every key is also a flag of \`rpx endpoint create\` and \`update\`.
 name = ${JSON.stringify(name)}
 handler = ${JSON.stringify(handler)}
+# dockerfile = "Dockerfile"  # what a container is made of; else one is generated
 
 [workers]
 min = 0                      # workers that are always there
@@ -22,6 +23,11 @@ idle_timeout = "5s"          # how long an idle worker stays
 # ttl = "24h"                # a job that is not done by then has timed out
 # start_timeout = "7m"       # a worker that is not ready by then has failed
 # retries = 0                # how often a handler's own error is tried again
+# memory = "2GiB"            # what a container may use
+# cpus = 2
+
+# [image]                    # of a container
+# base = "python:3.11-slim"  # what a generated Dockerfile begins with
 
 # [retention]                # how long results can be fetched
 # async = "30m"              # of /run

@@ -14,17 +14,17 @@ export const daemonConfigSchema = z.strictObject({
   workerPort: z.number().int().min(0).max(65_535).default(7791),
   /** Where workers of new endpoints run. auto: in containers where an engine answers, else as processes. */
   pool: z.enum(["auto", "process", "docker"]).default("auto"),
-  /** What workers may claim of this machine together; 90 % of it unless set. */
+  /** What workers may claim of this machine together; 90 % of what is not set. */
   budget: z
     .strictObject({
-      cpus: z.number().positive(),
-      memoryBytes: z.number().positive(),
-      diskBytes: z.number().positive(),
+      cpus: z.number().positive().optional(),
+      memoryBytes: z.number().positive().optional(),
+      diskBytes: z.number().positive().optional(),
     })
     .optional(),
   /** SIGTERM ends workers in containers too, which otherwise outlive the daemon. */
   stopWorkers: z.boolean().default(false),
-  /** How workers reach the worker listener, instead of the address that their pool finds. */
+  /** How workers in containers reach the worker listener, instead of the address that their pool finds. */
   workerUrl: z.string().optional(),
   /** Base of printed URLs, and an allowed Host name. */
   publicUrl: z.string().optional(),

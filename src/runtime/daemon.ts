@@ -1,99 +1,25 @@
-import type { Logger } from "pino";
 import { RpxError } from "../contract/error.ts";
 import type { StatusBody } from "../contract/schemas/daemon.ts";
-import type { CreateEndpoint } from "../contract/schemas/endpoint.ts";
-import { createAdmission } from "./admission.ts";
 import { createEndpointView } from "./api/endpoint-view.ts";
 import { createEventRoutes } from "./api/event-routes.ts";
 import { createFleetRoutes } from "./api/fleet-routes.ts";
 import type { HttpHost } from "./api/http-host.ts";
 import { createJobRoutes } from "./api/job-routes.ts";
 import { createManageRoutes } from "./api/manage-routes.ts";
-import { webhookBody } from "./api/present.ts";
 import { createSecretRoutes } from "./api/secret-routes.ts";
-import {
-  type ClientServerOptions,
-  createClientServer,
-  createWorkerServer,
-  type WorkerServerOptions,
-} from "./api/server.ts";
+import { createClientServer, createWorkerServer } from "./api/server.ts";
 import { createWorkerRoutes } from "./api/worker-routes.ts";
 import type { DaemonConfig } from "./config.ts";
-import { createActivity } from "./core/activity.ts";
-import type { Resources } from "./core/budget.ts";
-import type { Endpoint, EndpointId, PoolKind, WorkerId } from "./core/model.ts";
-import { createStandstill } from "./core/standstill.ts";
-import type { Guard } from "./core/url-guard.ts";
-import { createListeners, originOf } from "./listeners.ts";
-import type { Clock } from "./ports/clock.ts";
-import type { LogStore } from "./ports/log-store.ts";
-import type { Random } from "./ports/random.ts";
-import type { SecretBox } from "./ports/secret-box.ts";
-import type { BoundAddress, SocketHost } from "./ports/socket-host.ts";
-import type { Store } from "./ports/store.ts";
-import type { WebhookNet } from "./ports/webhook-net.ts";
-import type { Isolation, OnStep, Pools } from "./ports/worker-pool.ts";
-import { createReleaseParts, type ReleaseAdapters } from "./release-parts.ts";
-import { createAutoscaler } from "./service/autoscaler.ts";
-import { createDeliveries } from "./service/deliveries.ts";
-import { createEndpoints } from "./service/endpoints.ts";
-import { createEvents } from "./service/events.ts";
-import { createReconciler, type Reconciler } from "./service/fleet/reconciler.ts";
-import { createRollouts } from "./service/fleet/rollouts.ts";
-import { createJobs } from "./service/jobs.ts";
-import { allows, createKeys, type Principal, parseAuthorization } from "./service/keys.ts";
-import { createLeaseSweep } from "./service/leases.ts";
+import type { Endpoint, EndpointId, PoolKind } from "./core/model.ts";
+import { originOf } from "./listeners.ts";
+import type { BoundAddress } from "./ports/socket-host.ts";
+import type { Isolation } from "./ports/worker-pool.ts";
+import { allows, type Principal, parseAuthorization } from "./service/keys.ts";
 import { createLogs } from "./service/logs.ts";
-import { createRateLimits } from "./service/rate-limits.ts";
-import { createRedaction, type Redact } from "./service/redaction.ts";
-import { createReleases } from "./service/releases.ts";
-import { createRetention } from "./service/retention.ts";
-import { createRevocations } from "./service/revocations.ts";
-import { createSecrets } from "./service/secrets.ts";
-import { createStops, type Stops } from "./service/stops.ts";
-import { createWebhooks } from "./service/webhooks.ts";
-import { createWhy } from "./service/why.ts";
-import { createWorkers, type WorkerPrincipal } from "./service/workers.ts";
+import type { Redact } from "./service/redaction.ts";
+import { type Adapters, createServices, LOOPBACK_HOSTS, type Servers } from "./services.ts";
 
-/** Everything that touches the world. main.ts, tests and the simulator each bring their own. */
-export type Adapters = ReleaseAdapters & {
-  readonly store: Store;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly pools: Pools;
-  readonly logStore: LogStore;
-  readonly secretBox: SecretBox;
-  readonly webhookNet: WebhookNet;
-  readonly sockets: SocketHost;
-  /** What serves the two listeners. Node's HTTP unless given: a simulation calls the handlers itself. */
-  readonly servers?: Servers;
-  readonly disk: Disk;
-  readonly host: Host;
-  readonly log: Logger;
-  readonly tls?: { readonly cert: string | Buffer; readonly key: string | Buffer };
-  readonly version: string;
-  /** What a user ends to end all of it: the supervisor. */
-  readonly pid: number;
-};
-
-/** The machine under the daemon; `diskBytes` of the file system that holds the data directory. */
-export type Host = {
-  readonly cpuCount: number;
-  readonly memoryGiB: number;
-  readonly diskBytes: number;
-};
-
-export type Servers = {
-  client(options: ClientServerOptions<Principal>): Promise<HttpHost>;
-  worker(options: WorkerServerOptions<WorkerPrincipal>): Promise<HttpHost>;
-};
-
-export type Disk = {
-  freeBytes(): Promise<number>;
-  databaseBytes(): number;
-  /** Fills the ballast again that a full disk had released (F-07). */
-  holdBallast(): Promise<unknown>;
-};
+export type { Adapters, Disk, Host, Servers } from "./services.ts";
 
 export type Daemon = {
   /** Opens both listeners, adopts what runs, and starts the loops. */
@@ -112,149 +38,21 @@ export type Daemon = {
 
 /** Replies in flight at a hand-over or stop get this long. */
 const REPLIES_MS = 10_000;
-const LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "::1"];
-/** Part of the machine that workers may claim, unless it is set. */
-const BUDGET_SHARE = 0.9;
-const NO_ISOLATION: Isolation = { level: "none", reason: "this daemon does not have its pool" };
 const HTTP_SERVERS: Servers = { client: createClientServer, worker: createWorkerServer };
 
 /** The whole daemon over its adapters: services, HTTP, loops. Nothing runs before `start`. */
 export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
-  const { store, clock, random, pools, log, servers: make = HTTP_SERVERS } = adapters;
+  const { store, clock, pools, log, servers: make = HTTP_SERVERS } = adapters;
   const startedAtMs = clock.nowMs();
   const closing = new AbortController();
   let servers: { client: HttpHost; worker: HttpHost } | null = null;
 
-  const admission = createAdmission({
-    clock,
-    minFreeBytes: config.minFreeBytes,
-    freeBytes: adapters.disk.freeBytes,
-    holdBallast: adapters.disk.holdBallast,
-    log,
-  });
-  const listeners = createListeners({
-    sockets: adapters.sockets,
-    pools,
-    client: { host: config.host, port: config.port },
-    worker: { host: config.workerHost, port: config.workerPort },
-    onReachable: () => reconciler.nudge(),
-    log,
-  });
-
-  const isLoopback = LOOPBACK_HOSTS.includes(config.host);
-  const guard = (): Guard => (isLoopback ? "private_allowed" : "public_only");
-  const events = createEvents({ store, clock });
-  const standstill = createStandstill(startedAtMs);
-  const activity = createActivity();
-  events.subscribe(activity.observe);
-  const keys = createKeys({ store: store.keys, clock, random, log });
-  const revocations = createRevocations(keys.onRevoke);
-  const secrets = createSecrets({ store, clock, box: adapters.secretBox, log });
-  const redact = createRedaction({ fleet: store.fleet, events, valuesOf: secrets.valuesOf });
-  const { secretBox } = adapters;
-  const { databaseBytes } = adapters.disk;
-  const parts = createReleaseParts({ store, clock, events, adapters, secretBox, databaseBytes, log });
-  const releases = createReleases({ store, clock, builders: parts.builders });
-  const endpoints = createEndpoints({
-    store,
-    clock,
-    random,
-    events,
-    releases,
-    defaultPool,
-    checkSecrets: secrets.check,
-  });
-  const workers = createWorkers({ store, clock, events, endpoint: endpoints.byId });
-  const rollouts = createRollouts({
-    store,
-    clock,
-    random,
-    events,
-    isAway: (pool) => pools[pool]?.away() !== null,
-    log,
-  });
-  const jobs = createJobs({
-    store,
-    clock,
-    random,
-    events,
-    admit: admission.admit,
-    wake: (endpointId) => {
-      if (!deliveries.isWaitedFor(endpointId)) reconciler.wakeOne(endpointId);
-    },
-  });
-  const deliveries = createDeliveries({
-    store,
-    clock,
-    random,
-    events,
-    maxStreamBytes: config.maxStreamBytes,
-    queueOf: workers.queueOf,
-    retire: workers.retire,
-    redact,
-    log,
-  });
-  const reconciler: Reconciler = createReconciler({
-    store,
-    clock,
-    random,
-    pools,
-    events,
-    activity,
-    host: adapters.host,
-    workerUrl: listeners.workerUrl,
-    budget: config.budget ?? wholeMachine(adapters.host),
-    standstill,
-    lastSeenMs: workers.lastSeenMs,
-    lastTakeMs: workers.lastTakeMs,
-    unfitReason: workers.unfitReason,
-    releasePolls: (workerId) => releasePolls(workerId),
-    fillSecrets: secrets.fill,
-    redact,
-    log,
-  });
-  const stops: Stops = createStops({
-    store,
-    clock,
-    events,
-    condemn: reconciler.condemn,
-    releaseTakes: deliveries.release,
-  });
-  const autoscaler = createAutoscaler({ store, clock, events, activity, log });
-  const leases = createLeaseSweep({ store, clock, events, standstill, log });
+  const services = createServices(config, adapters);
+  const { admission, listeners, guard, events, activity, keys, redact, parts, endpoints, workers, rollouts } =
+    services;
+  const { jobs, deliveries, reconciler, stops, autoscaler, webhooks, why, loops } = services;
   const { logStore: logs } = adapters;
-  const retention = createRetention({ store, clock, logs, databaseBytes, log });
-  const loops = [autoscaler, reconciler, leases, retention, ...parts.loops];
-  const webhooks = createWebhooks({
-    outbox: store.outbox,
-    net: adapters.webhookNet,
-    clock,
-    guard,
-    log,
-    secrets: (endpointId) => secrets.signing(endpoints.byId(endpointId)),
-    present: (jobId, generation) => {
-      const view = store.jobs.view(jobId);
-      return view?.job.generation === generation && "end" in view.job ? webhookBody(view) : null;
-    },
-  });
-  events.subscribe(({ data }) => {
-    if (data.webhook) webhooks.nudge();
-  });
-  const rateLimits = createRateLimits({ clock, enabled: config.rateLimits ?? !isLoopback });
-  const why = createWhy({
-    store,
-    clock,
-    activity,
-    crashState: reconciler.crashState,
-    draining: admission.isStopping,
-    diskFull: () => !admission.hasRoom(),
-  });
   const webhooksRun: { done: Promise<void> } = { done: Promise.resolve() };
-
-  function releasePolls(workerId: WorkerId): void {
-    deliveries.release(workerId);
-    stops.release(workerId);
-  }
 
   function clientUrl(): string {
     const bound = listeners.bound();
@@ -262,18 +60,13 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
   }
   const workerUrl = () => listeners.workerUrl("process") ?? "";
 
-  /** Where workers of a new endpoint run: in containers where an engine answers. */
-  function defaultPool({ source }: CreateEndpoint, onStep: OnStep): PoolKind {
-    if (config.pool !== "auto") return config.pool;
-    const docker = pools.docker;
-    if (!docker) return "process";
-    const away = docker.away();
-    if (away === null || source.kind === "image") return "docker";
-    onStep(`workers run as processes, not isolated: ${away}`);
-    return "process";
-  }
+  const isolationOf = (kind: PoolKind): Isolation =>
+    pools[kind]?.isolation() ?? { level: "none", reason: "this daemon runs without that pool" };
 
-  const isolationOf = (kind: PoolKind) => pools[kind]?.isolation() ?? NO_ISOLATION;
+  const defaultKind = (): PoolKind => {
+    if (config.pool !== "auto") return config.pool;
+    return pools.docker?.away() === null ? "docker" : "process";
+  };
 
   async function status(): Promise<StatusBody> {
     return {
@@ -284,8 +77,14 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       startedAt: new Date(startedAtMs).toISOString(),
       uptimeMs: clock.nowMs() - startedAtMs,
       dataDir: config.dataDir,
-      pool: "process",
-      isolation: isolationOf("process").level,
+      pool: defaultKind(),
+      isolation: isolationOf(defaultKind()).level,
+      pools: Object.values(pools).map((pool) => ({
+        kind: pool.kind,
+        isolation: pool.isolation().level,
+        isolationReason: pool.isolation().reason,
+        away: pool.away(),
+      })),
       health: admission.health(),
       disk: {
         databaseBytes: adapters.disk.databaseBytes(),
@@ -320,7 +119,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       allowedHosts: () => allowedHosts,
       enterLimit: (principal, endpoint, operation) => {
         const id = endpointIdOf(principal, endpoint);
-        const entry = rateLimits.enter(principal, id, operation);
+        const entry = services.rateLimits.enter(principal, id, operation);
         return entry.ok ? entry : { ...entry, headers: entry.headers as Record<string, string> };
       },
       handlers: {
@@ -341,12 +140,12 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
           lastLines: ({ endpointId, id }, count) => logs.lastLines(endpointId, id, count),
           present,
         }),
-        ...createSecretRoutes(secrets),
+        ...createSecretRoutes(services.secrets),
         ...parts.routes,
         ...createEventRoutes({
           ...shared,
           logs: createLogs({ logs, journal: store.journal, jobs: store.jobs, redact }),
-          untilRevoked: ({ keyId }) => AbortSignal.any([revocations.signal(keyId), closing.signal]),
+          untilRevoked: ({ keyId }) => AbortSignal.any([services.revocations.signal(keyId), closing.signal]),
         }),
       },
     });
@@ -385,7 +184,7 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
     );
     await listeners.open({ client: client.accept, worker: worker.accept });
     await admission.look();
-    await releases.failCutOff();
+    await services.releases.failCutOff();
     await reconciler.adopt();
     rollouts.start();
     for (const loop of loops) loop.start();
@@ -430,14 +229,6 @@ export function createDaemon(config: DaemonConfig, adapters: Adapters): Daemon {
       log.info({}, "handing over to a successor");
       await close();
     },
-  };
-}
-
-function wholeMachine({ cpuCount, memoryGiB, diskBytes }: Host): Resources {
-  return {
-    cpus: cpuCount * BUDGET_SHARE,
-    memoryBytes: memoryGiB * 2 ** 30 * BUDGET_SHARE,
-    diskBytes: diskBytes * BUDGET_SHARE,
   };
 }
 

@@ -12,6 +12,12 @@ export type LoopOptions = {
   readonly name: string;
 };
 
+/**
+ * A pass begins this many turns after what it was nudged by: the first reads requests that wait at the door, the second commits what they
+ * ask for. A worker that thaws asks for its job while that is stored: loops would keep it waiting for 1 ms.
+ */
+const YIELDED_TURNS = 2;
+
 /** A pass that runs again and again: never twice at once, at most every `minPauseMs`, at once when nudged. */
 export type Loop = {
   start(): void;
@@ -34,6 +40,8 @@ export function createLoop({ clock, tick, maxPauseMs, minPauseMs, log, name }: L
       if (stopped || nudged) continue;
       wake = new AbortController();
       await clock.sleep(Math.max(0, Math.min(pauseMs, maxPauseMs) - minPauseMs), wake.signal);
+      for (let turn = 0; turn < YIELDED_TURNS; turn += 1)
+        await new Promise<void>((resolve) => clock.endOfTurn(resolve));
     }
   }
 

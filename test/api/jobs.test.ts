@@ -329,7 +329,10 @@ describe("what is not there", () => {
   });
 
   it("answers every wrong method 405 with Allow, whoever asks", async () => {
-    const parameters = { endpoint, job: "j", worker: "w", key: "k", digest: "d", secret: "s" };
+    const parameters = {
+      ...{ endpoint, job: "j", worker: "w", key: "k", digest: "d", secret: "s" },
+      ...{ version: "1", registry: "r" },
+    };
     const routes = Object.values<Route>({ ...JOB_ROUTES, ...API_ROUTES });
     const pathOf = (route: Route) => routePath(route, parameters);
     for (const route of routes) {

@@ -35,7 +35,10 @@ import { exchangeRaw, type Listener, listenFor, openRaw, statuses } from "../sup
 
 const CLIENT_ROUTES: Readonly<Record<string, Route>> = { ...JOB_ROUTES, ...API_ROUTES };
 const SCOPES = ["read", "run", "deploy", "admin"];
-const PARAMETERS = { endpoint: "e1", job: "j1", worker: "w1", key: "k1", digest: "d1", secret: "s1" };
+const PARAMETERS = {
+  ...{ endpoint: "e1", job: "j1", worker: "w1", key: "k1", digest: "d1", secret: "s1" },
+  ...{ version: "1", registry: "r1" },
+};
 const VERSION = "9.9.9";
 
 const json = (text: string, rest: Partial<Answer> = {}): Answer =>

@@ -116,7 +116,7 @@ async function expectNothingLeft(): Promise<void> {
 describe("refused before anything runs", () => {
   test.each<[string, readonly string[], number, RegExp]>([
     ["a folder that is not there", ["/absent"], 3, /no file or folder \/absent/],
-    ["containers", [example("hello"), "--pool", "docker"], 2, /--pool docker/],
+    ["a pool that there is none of", [example("hello"), "--pool", "swarm"], 2, /--pool=swarm/],
     ["an input that is no JSON", [example("hello"), "--input", "{name}"], 2, /no JSON/],
     [
       "a time-out out of range",

@@ -35,6 +35,7 @@ const FLAGS: ServeFlags = {
   trustedCode: false,
   minFreeDisk: "1GB",
   logLevel: "info",
+  stopWorkers: false,
 };
 
 function refusal(flags: Partial<ServeFlags>): RpxError {
@@ -55,7 +56,7 @@ describe("T-01: what is open to other machines", () => {
     expect(error.hint).toMatch(/--tls-cert.*--insecure-http/);
   });
 
-  test.each(["auto", "process"])(
+  test.each(["auto", "process", "docker"])(
     "with TLS settled, the %s pool is refused without --trusted-code",
     (pool) => {
       expect(refusal({ host: "0.0.0.0", insecureHttp: true, pool }).hint).toContain("--trusted-code");
@@ -97,7 +98,12 @@ describe("every refusal names its flag", () => {
     [{ tlsCert: "cert.pem" }, "--tls-key"],
     [{ tlsKey: "key.pem" }, "--tls-cert"],
     [{ tlsCert: "/absent.pem", tlsKey: "/absent.pem" }, "--tls-cert"],
-    [{ pool: "docker" }, "--pool docker"],
+    [{ pool: "swarm" }, "--pool swarm"],
+    [{ budgetCpus: "some" }, "--budget-cpus"],
+    [{ budgetCpus: "0" }, "--budget-cpus"],
+    [{ budgetMemory: "48G" }, "--budget-memory"],
+    [{ budgetDisk: "0" }, "--budget-disk"],
+    [{ workerUrl: "host.example:7791" }, "--worker-url"],
     [{ port: 9000, workerPort: 9000 }, "--worker-port"],
     [{ grace: "soon" }, "--grace"],
     [{ minFreeDisk: "much" }, "--min-free-disk"],
@@ -157,7 +163,8 @@ test("F-36: a port in use is refused with its owner, before any data is there", 
 });
 
 test("--detach: prints the URL when the daemon answers; a second one is refused; SIGTERM ends it", async () => {
-  const args = [bin, "serve", "--detach", "--port", "0", "--worker-port", "0", "--data-dir", scratch];
+  const args = [bin, "serve", "--detach", "--pool", "process", "--port", "0", "--worker-port", "0"];
+  args.push("--data-dir", scratch);
   const { stdout } = await run(process.execPath, [...args, "--json"]);
   const { url, pid } = JSON.parse(stdout) as { url: string; pid: number };
   try {
@@ -182,7 +189,11 @@ test("--detach: prints the URL when the daemon answers; a second one is refused;
 
 test("what is accepted is what the daemon reads", () => {
   const settings = daemonSettings(
-    { ...FLAGS, publicUrl: "https://gpu.example/", rateLimits: false },
+    {
+      ...FLAGS,
+      ...{ pool: "docker", stopWorkers: true, budgetCpus: "3.5", budgetMemory: "48GiB" },
+      ...{ publicUrl: "https://gpu.example/", rateLimits: false, workerUrl: "http://10.0.0.5:7791/" },
+    },
     scratch,
   );
   expect(daemonConfigSchema.parse(settings)).toMatchObject({
@@ -191,7 +202,12 @@ test("what is accepted is what the daemon reads", () => {
     minFreeBytes: 1e9,
     publicUrl: "https://gpu.example",
     rateLimits: false,
+    pool: "docker",
+    stopWorkers: true,
+    budget: { cpus: 3.5, memoryBytes: 48 * 2 ** 30 },
+    workerUrl: "http://10.0.0.5:7791",
   });
+  expect(daemonConfigSchema.parse(daemonSettings(FLAGS, scratch)).budget).toBeUndefined();
 });
 
 test("the defaults that rpx dev sends are the daemon's own", () => {

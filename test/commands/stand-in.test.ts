@@ -1,4 +1,5 @@
 import { writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -29,7 +30,12 @@ const STATUS = {
   pool: "process",
   isolation: "none",
   health: "ok",
-  disk: { databaseBytes: 1_048_576, freeBytes: 2e9, minFreeBytes: 1e9 },
+  disk: {
+    databaseBytes: 1_048_576,
+    freeBytes: 2e9,
+    minFreeBytes: 1e9,
+    usage: [{ kind: "database", bytes: 1_048_576 }],
+  },
   journalSeq: 42,
 };
 
@@ -190,6 +196,60 @@ test("a reserved endpoint name is refused before anything is read or sent", asyn
   expect(stderr).toContain('cannot be called "pods"');
 });
 
+describe("endpoint deploy --image", () => {
+  const NONE = { error: "no endpoint", code: "not_found" };
+  const args = ["endpoint", "deploy", "--image", "org/worker:1", "--name", "hello"];
+
+  test("no folder is sent; the pull is told in one line; settings and words are as typed", async () => {
+    const endpoint = { id: "e1", name: "hello", url: "http://d/v2/e1", pool: "docker", madeRelease: 1 };
+    daemon.on("GET /api/endpoints/hello", { status: 404, json: NONE });
+    daemon.on("POST /api/endpoints", (response) => {
+      response.writeHead(200, { "content-type": "application/x-ndjson" });
+      for (const percent of [0, 41.7, 100])
+        response.write(`${JSON.stringify({ progress: "pulling org/worker:1", percent })}\n`);
+      response.end(`${JSON.stringify({ endpoint })}\n`);
+    });
+    daemon.on("GET /api/endpoints/e1/releases/1", {
+      json: {
+        version: 1,
+        state: "live",
+        reason: "serves",
+        liveAt: "2026-11-23T15:00:00.000Z",
+        warnings: ["w"],
+      },
+    });
+    const flags = ["--pool", "docker", "--command", 'python "my worker.py"', "--registry", "hub", "--json"];
+    const { code, stdout, stderr } = await sandbox.rpx([...args, ...flags, "--url", daemon.url]);
+    expect(code, stderr).toBe(0);
+    const answer = { id: "e1", name: "hello", url: "http://d/v2/e1", release: 1, changed: true };
+    expect(JSON.parse(stdout)).toEqual(answer);
+    expect(stderr).toBe("pulling org/worker:1\nwarning: w\n");
+    const created = daemon.seen.find(({ method }) => method === "POST");
+    expect(JSON.parse(created?.body ?? "")).toEqual({
+      name: "hello",
+      config: { image: { command: ["python", "my worker.py"], registry: "hub" } },
+      source: { kind: "image", reference: "org/worker:1" },
+      pool: "docker",
+      rollout: "prove",
+      tests: [],
+    });
+    expect(daemon.seen.some(({ path }) => path.startsWith("/api/bundles"))).toBe(false);
+  });
+
+  test("Ctrl-C during the build gives it up, and says so", async () => {
+    daemon.on("GET /api/endpoints/hello", { status: 404, json: NONE });
+    daemon.on("POST /api/endpoints", (response) => void response.write('{"progress":"pulling"}\n'));
+    const running = sandbox.start([...args, "--url", daemon.url]);
+    await running.said("pulling");
+    running.child.kill("SIGINT");
+    expect(await running.ended).toEqual({
+      code: 130,
+      stdout: "",
+      stderr: "pulling\nError: stopped before the release was built; what serves goes on serving\n",
+    });
+  });
+});
+
 test("a reader that goes away is no failure", async () => {
   const line = {
     ts: "2026-11-23T15:00:00.000Z",
@@ -261,7 +321,8 @@ describe("context", () => {
 describe("doctor", () => {
   test("without a daemon nothing is broken", async ({ skip }) => {
     if (await isTaken(7790)) skip("a daemon of the user's answers at the default address");
-    const { code, stdout } = await sandbox.rpx(["doctor", "--json"]);
+    const env = { DOCKER_HOST: `unix://${sandbox.folder}/absent.sock` };
+    const { code, stdout } = await sandbox.rpx(["doctor", "--json"], { env });
     expect(code).toBe(0);
     const { ok, checks, settings } = JSON.parse(stdout);
     expect(ok).toBe(true);
@@ -270,10 +331,24 @@ describe("doctor", () => {
       "sqlite",
       "python3",
       "docker",
+      "process pool",
       "data directory",
       "daemon",
     ]);
     expect(settings).toContainEqual({ name: "url", value: "http://127.0.0.1:7790", from: "default" });
+  });
+
+  test("an engine that does not answer is waited for no longer than the others", async () => {
+    const socket = join(sandbox.folder, "engine.sock");
+    const engine = createServer(() => {});
+    await new Promise<void>((resolve) => engine.listen(socket, resolve));
+    try {
+      const { stdout } = await sandbox.rpx(["doctor"], { env: { DOCKER_HOST: `unix://${socket}` } });
+      expect(stdout).toMatch(/^docker +note +\S+: it does not answer; try: docker info says more$/m);
+    } finally {
+      engine.closeAllConnections();
+      await new Promise((resolve) => engine.close(resolve));
+    }
   });
 
   test("a daemon that was named and does not answer is broken: exit 5", async () => {

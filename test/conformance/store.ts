@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createSimulatedRandom } from "../../src/runtime/adapters/simulated/random.ts";
 import type { JobState, JournalEvent, WorkerId } from "../../src/runtime/core/model.ts";
 import type { Applied, LeaseRef, Result, Store } from "../../src/runtime/ports/store.ts";
+import { registryStoreSuite } from "./registry-store.ts";
 import { secretStoreSuite } from "./secret-store.ts";
 import { checkCounts, checkJournal, everything } from "./store-checks.ts";
 import { releaseSuite, sleepSuite } from "./store-fleet.ts";
@@ -1427,6 +1428,7 @@ export function storeSuite(makeStore: () => Promise<StoreUnderTest>, { races = 1
   });
 
   describe("secrets", () => secretStoreSuite(() => store));
+  describe("registries", () => registryStoreSuite(() => store));
 
   test("INV-7 counts, journal and followers agree after any operations", async () => {
     await fc.assert(

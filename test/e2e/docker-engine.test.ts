@@ -1,4 +1,7 @@
 /** The Docker pool while its engine is killed, hangs and comes back: an engine of the test's own (reliability.md, R5). */
+import { execFileSync } from "node:child_process";
+import { rmSync } from "node:fs";
+import path from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { WorkerStart } from "../../src/runtime/ports/worker-pool.ts";
 import { until } from "../conformance/worker-pool.ts";
@@ -131,6 +134,21 @@ describe.skipIf(isMissing)("the Docker pool and its engine", { timeout: 120_000 
       return all.every(({ Names }) => !Names.some((name) => name.includes(worker.workerId)));
     });
     expect(await made.pool.list()).toEqual([]);
+  });
+
+  test("a full disk is told before an image is pulled", async () => {
+    const rootDir = made.engine.facts()?.rootDir ?? "";
+    const filler = path.join(rootDir, "filler");
+    execFileSync("fallocate", ["--length", "1GiB", filler]);
+    try {
+      const built = { image: `127.0.0.1:1/x@sha256:${"0".repeat(64)}`, reference: "x:1" };
+      await expect(made.start(made.worker("wait", { built }))).rejects.toMatchObject({
+        message: "there is no room for the image 127.0.0.1:1/x",
+        why: expect.stringMatching(/^it needs about 1 GiB, .* are free where the engine keeps images$/),
+      });
+    } finally {
+      rmSync(filler);
+    }
   });
 
   test("a daemon that starts while the engine is away finds its workers when it is back", async () => {

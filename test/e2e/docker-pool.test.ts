@@ -1,14 +1,18 @@
 /** What the Docker pool does beyond `test/conformance/worker-pool.ts`, with real containers of a real engine. */
-import { execFile } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { RpxError } from "../../src/contract/error.ts";
 import { CAPABILITIES } from "../../src/runtime/adapters/docker/container-spec.ts";
 import type { WorkerExit, WorkerStart } from "../../src/runtime/ports/worker-pool.ts";
 import { until } from "../conformance/worker-pool.ts";
 import { changeImage, craftImage, engineArchitecture } from "../support/engine/craft-image.ts";
 import { dockerCommand, ensureImages, findEngine, NODE_IMAGE, skipAloud } from "../support/engine/engine.ts";
 import { createTestPool, type TestPool } from "../support/engine/pool.ts";
-import { registryMissing, startRegistry } from "../support/registry.ts";
+import { registryMissing, startRegistry, type TestRegistry } from "../support/registry.ts";
 
 const isMissing = skipAloud(findEngine());
 if (!isMissing) ensureImages([NODE_IMAGE]);
@@ -166,8 +170,7 @@ describe.skipIf(isMissing)("the Docker pool", { timeout: 60_000 }, () => {
     });
 
     test("frozen by the engine, where the kernel's freezer is out of reach", async () => {
-      const other = await createTestPool({ withoutFreezer: true });
-      [made, crafted] = [await replace(other), []];
+      made = await replace(await createTestPool({ withoutFreezer: true }));
       const worker = await up("graceful");
       await made.pool.park(worker.workerId, "frozen");
       expect(statusOf(worker.id)).toBe("paused");
@@ -240,7 +243,7 @@ describe.skipIf(isMissing)("the Docker pool", { timeout: 60_000 }, () => {
       const worker = made.worker("", { built: { image, reference: "foreign:1" } });
       await expect(made.start(worker)).rejects.toMatchObject({
         message: "the image foreign:1 cannot run here",
-        why: expect.stringMatching(/^it is for linux\/s390x, the Docker engine runs linux\//),
+        why: expect.stringMatching(/^it is for linux\/s390x, this engine runs linux\//),
       });
       expect(await made.pool.list()).toEqual([]);
     });
@@ -261,6 +264,18 @@ describe.skipIf(isMissing)("the Docker pool", { timeout: 60_000 }, () => {
       expect(made.exits.size).toBe(0);
     });
 
+    test("one that runs already when its start fails leaves nothing behind", async () => {
+      const refuses = async (): Promise<never> => {
+        expect(dockerCommand("ps", "--filter", `label=rpx.daemon=${made.daemonId}`, "--quiet")).not.toBe("");
+        throw new RpxError("unavailable", "no rules for it");
+      };
+      made = await replace(await createTestPool({ network: { onContainerStarted: refuses } }));
+      await expect(made.start(made.worker("wait"))).rejects.toMatchObject({ message: "no rules for it" });
+      expect(dockerCommand("ps", "--all", "--filter", `label=rpx.daemon=${made.daemonId}`, "--quiet")).toBe(
+        "",
+      );
+    });
+
     test("T-12: a folder that would show the host to the worker is refused", async () => {
       for (const source of ["/", "/etc", "/proc/1", "/var/run", "/root", "/var/lib/docker"]) {
         const built = { mounts: [{ source, target: "/seen", readOnly: true }] };
@@ -274,28 +289,72 @@ describe.skipIf(isMissing)("the Docker pool", { timeout: 60_000 }, () => {
       expect(registryMissing()).toBe(null);
       const registry = await startRegistry();
       try {
-        const id = craftImage(tagFor("pulled"), engineArchitecture());
-        const name = `${registry.host}/pulled`;
-        dockerCommand("tag", id, `${name}:1`);
-        dockerCommand("push", `${name}:1`);
-        const image = `${name}@${await registry.digestOf("pulled", "1")}`;
-        dockerCommand("image", "rm", "--force", id);
-        crafted = [image];
+        const image = await pushed(registry);
         const phases: unknown[] = [];
-        const worker = made.worker("", { built: { image, reference: `${name}:1` } });
+        const worker = made.worker("", { built: { image } });
         await made.pool.start(worker, (phase) => phases.push(phase), new AbortController().signal);
         expect(phases[0]).toEqual({ phase: "pull", percent: null });
         expect(phases).toContainEqual({ phase: "pull", percent: 100 });
         expect(phases.slice(-2)).toEqual([{ phase: "create" }, { phase: "boot" }]);
-        const gone = { image: `${name}@sha256:${"1".repeat(64)}`, reference: `${name}:2` };
+        const gone = { image: `${registry.host}/pulled@sha256:${"1".repeat(64)}`, reference: "pulled:2" };
         await expect(made.start(made.worker("", { built: gone }))).rejects.toMatchObject({
-          code: "unavailable",
+          code: "not_found",
+          message: expect.stringMatching(/^cannot pull .*\/pulled \(sha256:1/),
         });
       } finally {
         await registry.stop();
       }
     });
+
+    test("a private registry's image is pulled with its login, and not without", async () => {
+      expect(registryMissing()).toBe(null);
+      const user = { username: "ada", password: "canary" };
+      const registry = await startRegistry(user);
+      const config = mkdtempSync(path.join(tmpdir(), "rpx-docker-config-"));
+      try {
+        execFileSync(
+          "docker",
+          ["--config", config, "login", "--username=ada", "--password-stdin", registry.host],
+          {
+            input: user.password,
+            stdio: ["pipe", "pipe", "pipe"],
+          },
+        );
+        const image = await pushed(registry, ["--config", config]);
+        made = await replace(
+          await createTestPool({
+            logins: {
+              mine: { ...user, name: "mine", server: registry.host },
+              wrong: { ...user, name: "wrong", password: "x", server: registry.host },
+            },
+          }),
+        );
+        const start = (name: string | null) =>
+          made.start(made.worker("", { built: { image, registry: name } }));
+        for (const name of [null, "wrong", "unknown"]) {
+          const failure = await start(name).catch((error: RpxError) => error);
+          expect(failure).toBeInstanceOf(RpxError);
+          expect(JSON.stringify(failure)).not.toContain("canary");
+        }
+        await start("mine");
+      } finally {
+        rmSync(config, { recursive: true });
+        await registry.stop();
+      }
+    });
   });
+
+  /** An image by its digest in a registry that alone has it. */
+  async function pushed(registry: TestRegistry, options: readonly string[] = []): Promise<string> {
+    const id = craftImage(tagFor("pulled"), engineArchitecture());
+    const name = `${registry.host}/pulled`;
+    dockerCommand("tag", id, `${name}:1`);
+    dockerCommand(...options, "push", `${name}:1`);
+    const image = `${name}@${await registry.digestOf("pulled", "1")}`;
+    dockerCommand("image", "rm", "--force", id);
+    crafted = [image];
+    return image;
+  }
 
   test("a worker that outgrows its disk is ended with the size it had", async () => {
     const worker = made.worker("disk", { limits: { diskBytes: 32 * MIB } });

@@ -2,7 +2,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { statusSchema } from "../../src/contract/schemas/daemon.ts";
 import { endpointSchema } from "../../src/contract/schemas/endpoint.ts";
@@ -19,6 +19,7 @@ import {
   dockerCommand,
   ensureImages,
   findEngine,
+  NODE_IMAGE,
   PYTHON_IMAGE,
   skipAloud,
 } from "../support/engine/engine.ts";
@@ -45,9 +46,9 @@ describe.skipIf(skipped())("images by commands", { timeout: SLOW_MS }, () => {
   let daemonId: string;
 
   beforeAll(async () => {
-    ensureImages([PYTHON_IMAGE]);
+    ensureImages([PYTHON_IMAGE, NODE_IMAGE]);
     registry = await startRegistry({ username: "ada", password: PASSWORD });
-    daemon = await startRealDaemon();
+    daemon = await startRealDaemon({ config: { pool: "auto" } });
     sandbox = createSandbox();
     daemonId = readFileSync(join(daemon.dataDir, "id"), "utf8").trim();
     folder = mkdtempSync(join(tmpdir(), "rpx-image-commands-"));
@@ -57,11 +58,13 @@ describe.skipIf(skipped())("images by commands", { timeout: SLOW_MS }, () => {
     await daemon?.stop();
     await registry?.stop();
     sandbox?.remove();
-    rmSync(folder, { recursive: true, force: true });
+    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
     if (daemonId === undefined) return;
     const ids = dockerCommand("images", "-q", "--no-trunc", `--filter=label=rpx.daemon=${daemonId}`);
     const ours = [...new Set(ids.split("\n").filter((id) => id !== ""))];
     if (ours.length > 0) dockerCommand("rmi", "-f", ...ours);
+    const networks = dockerCommand("network", "ls", "-q", `--filter=name=rpx-${daemonId}`);
+    if (networks !== "") dockerCommand("network", "rm", networks);
   });
 
   function put(files: Record<string, string>): void {
@@ -168,9 +171,28 @@ describe.skipIf(skipped())("images by commands", { timeout: SLOW_MS }, () => {
       .split("\n")
       .filter((id) => id !== "");
 
-  /** Sends the folder and makes it the next release of an endpoint; returns the image's id. */
-  async function deploy(): Promise<string> {
-    const packed = await packFolder(folder);
+  test.each([
+    ["hello", "handler.py"],
+    ["node", "handler.mjs"],
+  ])("examples/%s runs in a container from its generated image", async (example, handler) => {
+    const source = {
+      kind: "bundle",
+      digest: await send(join(import.meta.dirname, "../../examples", example)),
+    };
+    const body = { name: `in-a-container-${example}`, config: {}, pool: "docker", source, handler };
+    const made = await daemon.call("POST", "/api/endpoints", body);
+    expect([made.status, made.text]).toEqual([200, expect.stringContaining("rpx/")]);
+    const { id } = endpointSchema.parse(made.json());
+    const ran = await daemon.call("POST", `/v2/${id}/runsync?wait=60000`, { input: { name: "Ada" } });
+    expect(ran.json()).toMatchObject({ status: "COMPLETED", output: expect.stringContaining("Ada") });
+    expect((await daemon.call("DELETE", `/api/endpoints/${id}`)).status).toBe(200);
+    const running = () => dockerCommand("ps", "-q", `--filter=label=rpx.endpoint=${id}`) !== "";
+    await vi.waitUntil(() => !running(), { timeout: 30_000, interval: 200 });
+  });
+
+  /** Sends a folder as a bundle; returns its digest. */
+  async function send(path: string): Promise<string> {
+    const packed = await packFolder(path);
     const reply = await fetch(`${daemon.url}/api/bundles/${packed.digest}`, {
       method: "PUT",
       headers: { authorization: `Bearer ${daemon.key}`, "content-length": String(packed.bytes) },
@@ -178,7 +200,12 @@ describe.skipIf(skipped())("images by commands", { timeout: SLOW_MS }, () => {
     });
     expect(reply.status).toBe(200);
     await packed.dispose();
-    const source = { kind: "bundle", digest: packed.digest };
+    return packed.digest;
+  }
+
+  /** Sends the folder and makes it the next release of an endpoint; returns the image's id. */
+  async function deploy(): Promise<string> {
+    const source = { kind: "bundle", digest: await send(folder) };
     const known = (await daemon.call("GET", "/api/endpoints/shrinking")).status === 200;
     const made = known
       ? await daemon.call("PATCH", "/api/endpoints/shrinking", { code: { source }, rollout: "at_once" })

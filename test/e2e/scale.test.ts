@@ -39,7 +39,10 @@ test("0 to 100 workers and back: each runs a job, and nothing stays", { timeout:
     daemon,
     "asleep",
     { folder: FIXTURES, handler: "asleep.py" },
-    { workers: { min: 0, max: WORKERS, idle_timeout: "1s" }, scale: { by: "request-count", threshold: 1 } },
+    {
+      workers: { min: 0, max: WORKERS, idle_timeout: "1s", flashboot: false },
+      scale: { by: "request-count", threshold: 1 },
+    },
   );
   const childPid = await daemon.childPid();
   const pids = [daemon.supervisorPid, childPid];

@@ -45,6 +45,8 @@ function serve(args: readonly string[] = [], prefix: readonly string[] = []): Pr
     "serve",
     "--data-dir",
     dataDir,
+    "--pool",
+    "process",
     ...(args.includes("--port") ? [] : ["--port", "0"]),
     ...(args.includes("--worker-port") ? [] : ["--worker-port", "0"]),
     ...args,

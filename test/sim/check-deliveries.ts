@@ -1,5 +1,5 @@
 import type { Delivery } from "./history.ts";
-import { endedByItself, type JobStory } from "./model.ts";
+import { elapsedAtMost, endedByItself, type JobStory } from "./model.ts";
 import type { World } from "./world.ts";
 
 /** What workers were given: INV-4, INV-5, INV-6, F-15, F-42. */
@@ -7,7 +7,7 @@ export function checkDeliveries(world: World, stories: ReadonlyMap<string, JobSt
   const { history } = world;
   for (const delivery of history.deliveries) {
     const stopAskedAtMs = history.lives.get(delivery.workerId)?.stopAskedAtMs ?? Number.POSITIVE_INFINITY;
-    if (stopAskedAtMs < delivery.atMs)
+    if (stopAskedAtMs < delivery.atMs && !endedOnItsWay(world, stories.get(delivery.jobId), stopAskedAtMs))
       world.fail("F-42", `${delivery.workerId} was asked to end and then given ${delivery.jobId}`);
   }
   for (const [jobId, deliveries] of Map.groupBy(history.deliveries, (delivery) => delivery.jobId)) {
@@ -20,6 +20,14 @@ export function checkDeliveries(world: World, stories: ReadonlyMap<string, JobSt
     const story = stories.get(jobId);
     if (story) checkAttempts(world, story);
   }
+}
+
+/** Somebody cancelled the job, or its time to live was over, while it was on its way: its worker held nothing and could be asked to end. */
+function endedOnItsWay(world: World, story: JobStory | undefined, byMs: number): boolean {
+  if (story === undefined) return false;
+  const { cancels, submission, sentAtMs } = story;
+  if (cancels.some((cancel) => cancel.sentAtMs <= byMs && cancel.outcome !== "refused")) return true;
+  return elapsedAtMost(world, sentAtMs, byMs) >= submission.ttlMs;
 }
 
 /** INV-6: a worker gets a job again only after it showed that it does not hold it. */

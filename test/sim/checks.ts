@@ -2,7 +2,7 @@ import { checkDeliveries } from "./check-deliveries.ts";
 import { checkStreams } from "./check-streams.ts";
 import { membersOf } from "./clients.ts";
 import type { History, Order, Sight, Submission } from "./history.ts";
-import { elapsedAtMost, type JobStory, storiesOf } from "./model.ts";
+import { elapsedAtMost, type JobStory, mayPassFor, storiesOf } from "./model.ts";
 import type { World } from "./world.ts";
 
 /** Holds what clients, workers and receivers saw against the reference model. */
@@ -155,11 +155,12 @@ function unfounded(world: World, story: JobStory, sight: Sight): Problem | null 
 /** INV-4: what is recorded was posted by the holder of the lease in force: the last one that got the job. */
 function unfoundedResult(
   world: World,
-  { posts, deliveries, retries, submission }: JobStory,
+  story: JobStory,
   sight: Sight,
   kind: string,
   text: string | null,
 ): Problem | null {
+  const { posts, deliveries, retries } = story;
   const post = posts.find((each) => each.kind === kind && each.text === text && each.sentAtMs <= sight.atMs);
   if (post === undefined) return { check: "INV-4", why: "no worker posted that" };
   // Where it was retried, an earlier end was right until the retry; later ones come from deliveries after it.
@@ -168,15 +169,11 @@ function unfoundedResult(
     ({ order, atMs }) =>
       order > post.order && (retriedMs === undefined || atMs < Math.max(retriedMs, sight.sentAtMs)),
   );
-  // The stock protocol has no number: of two deliveries to one worker it cannot be told whose result came.
-  const numbered = world.plan.endpoints[submission.endpoint]?.worker.sdk === "own";
-  if (later && !numbered && later.workerId === post.workerId) return null;
-  return later
-    ? {
-        check: "INV-4",
-        why: `delivery ${later.number} on ${later.workerId} superseded delivery ${post.number}`,
-      }
-    : null;
+  if (later === undefined || mayPassFor(world, story, post, later)) return null;
+  return {
+    check: "INV-4",
+    why: `delivery ${later.number} on ${later.workerId} superseded delivery ${post.number}`,
+  };
 }
 
 /** INV-2 and F-44: somebody cancelled it, or purged its queue while it may have waited. */

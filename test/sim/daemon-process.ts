@@ -11,7 +11,8 @@ import type { Clock } from "../../src/runtime/ports/clock.ts";
 import type { WorkerPool } from "../../src/runtime/ports/worker-pool.ts";
 import type { Principal } from "../../src/runtime/service/keys.ts";
 import type { WorkerPrincipal } from "../../src/runtime/service/workers.ts";
-import type { Exchange, Reply, Request } from "./network.ts";
+import { orderOf } from "./history.ts";
+import { type Exchange, jobsIn, type Reply, type Request } from "./network.ts";
 import type { World } from "./world.ts";
 
 const CLIENT_ROUTES: Readonly<Record<string, Route>> = { ...JOB_ROUTES, ...API_ROUTES };
@@ -156,9 +157,20 @@ export async function serve(world: World, own: Process, exchange: Exchange): Pro
   const answer = await answerOf(world, own, exchange);
   if (!own.alive) return;
   own.open.delete(exchange);
-  if (exchange.answer(replyOf(answer))) answer.onSent?.();
+  const reply = replyOf(answer);
+  noteDepartures(world, exchange, reply);
+  if (exchange.answer(reply)) answer.onSent?.();
   else answer.onUnsent?.();
   for (const look of [...own.waiting]) look();
+}
+
+function noteDepartures({ history }: World, { request }: Exchange, reply: Reply): void {
+  for (const { id, number } of jobsIn(reply))
+    history.departures.push({
+      jobId: id,
+      workerId: request.params.worker ?? "",
+      order: orderOf(history, number),
+    });
 }
 
 async function answerOf(world: World, own: Process, exchange: Exchange): Promise<Answer> {

@@ -76,6 +76,9 @@ export type Delivery = {
   over: "posted" | "stopped" | "died" | "swallowed" | null;
 };
 
+/** A job in a reply that left the daemon, whether it reached its worker or not. */
+export type Departure = Pick<Delivery, "jobId" | "workerId" | "order">;
+
 /** What a worker posted about a job. */
 export type Post = {
   readonly jobId: string;
@@ -132,11 +135,14 @@ export type History = {
   readonly orders: Order[];
   readonly maxOrders: MaxOrder[];
   readonly deliveries: Delivery[];
+  readonly departures: Departure[];
   readonly posts: Post[];
   readonly lives: Map<string, WorkerLife>;
   readonly streams: StreamRead[];
   readonly webhooks: WebhookPost[];
   readonly outages: Outage[];
+  /** When daemons began to serve. */
+  readonly servesMs: number[];
   readonly leaps: Leap[];
 };
 
@@ -147,13 +153,20 @@ export function createHistory(): History {
     orders: [],
     maxOrders: [],
     deliveries: [],
+    departures: [],
     posts: [],
     lives: new Map(),
     streams: [],
     webhooks: [],
     outages: [],
+    servesMs: [],
     leaps: [],
   };
+}
+
+/** The order of a delivery: in one power-on they are counted below a thousand. */
+export function orderOf({ outages }: History, number: number): number {
+  return 1_000 * outages.filter(({ kind }) => kind === "power cut").length + number;
 }
 
 /** Something that must never happen, with the invariant that it breaks. */

@@ -184,6 +184,7 @@ export function createMachine(
     }
     world.trace(`daemon ${own.number} serves`);
     own.ready = true;
+    history.servesMs.push(clock.nowMs());
     world.disturb();
     serveQueue();
   }

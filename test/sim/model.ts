@@ -1,4 +1,4 @@
-import type { Delivery, History, Order, Post, Sight, Submission, WorkerLife } from "./history.ts";
+import type { Delivery, Departure, History, Order, Post, Sight, Submission, WorkerLife } from "./history.ts";
 import type { Run, Work } from "./plan.ts";
 import type { World } from "./world.ts";
 
@@ -19,6 +19,8 @@ export type JobStory = {
   readonly purges: readonly Order[];
   /** In the order of their claims. */
   readonly deliveries: readonly Delivery[];
+  /** Deliveries that left for a worker, those among them that did not reach it. */
+  readonly departures: readonly Departure[];
   readonly posts: readonly Post[];
   readonly lives: History["lives"];
 };
@@ -28,6 +30,7 @@ export function storiesOf({ history, plan }: World): Map<string, JobStory> {
   const sights = Map.groupBy(history.sights, ({ jobId }) => jobId);
   const orders = Map.groupBy(history.orders, ({ target }) => target);
   const deliveries = Map.groupBy(history.deliveries, ({ jobId }) => jobId);
+  const departures = Map.groupBy(history.departures, ({ jobId }) => jobId);
   const posts = Map.groupBy(history.posts, ({ jobId }) => jobId);
   const runs = new Map(plan.steps.map(({ id, act }) => [id, act as Run]));
   const stories = new Map<string, JobStory>();
@@ -47,11 +50,26 @@ export function storiesOf({ history, plan }: World): Map<string, JobStory> {
       retries: about.filter(({ kind }) => kind === "retry"),
       purges: orders.get(endpoint) ?? [],
       deliveries: (deliveries.get(jobId) ?? []).toSorted((a, b) => a.order - b.order),
+      departures: departures.get(jobId) ?? [],
       posts: posts.get(jobId) ?? [],
       lives: history.lives,
     });
   }
   return stories;
+}
+
+/**
+ * Whether what a worker posted of one delivery may be taken for its part in a later one. Our SDK says the number of the delivery; the stock
+ * protocol has none, so all of one worker's deliveries of a job look alike, and the last may have been lost on its way.
+ */
+export function mayPassFor(
+  { plan }: World,
+  { submission, departures }: JobStory,
+  post: Pick<Post, "workerId">,
+  later: Pick<Delivery, "order">,
+): boolean {
+  if (plan.endpoints[submission.endpoint]?.worker.sdk === "own") return false;
+  return departures.some(({ workerId, order }) => workerId === post.workerId && order >= later.order);
 }
 
 /** The daemon's clock follows the wall clock by half a percent at most; a little more, for rounding. */

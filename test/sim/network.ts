@@ -19,6 +19,15 @@ export type Reply = {
   readonly headers: Readonly<Record<string, string>>;
 };
 
+/** The jobs that a reply brings a worker, with the numbers of their deliveries. */
+export function jobsIn({ status, text, headers }: Reply): { id: string; step: number; number: number }[] {
+  const numbers = headers["x-rpx-attempts"]?.split(",");
+  if (status !== 200 || numbers === undefined) return [];
+  const parsed: unknown = JSON.parse(text);
+  const jobs = (Array.isArray(parsed) ? parsed : [parsed]) as { id: string; input: { n: number } }[];
+  return jobs.map(({ id, input }, at) => ({ id, step: input.n, number: Number(numbers[at]) }));
+}
+
 /** A request on its way through the machine. */
 export type Exchange = {
   readonly request: Request;
@@ -46,7 +55,8 @@ export type Peer = {
 
 export type SendOptions = { readonly giveUpMs?: number };
 
-export type Network = { peer(name: string): Peer };
+/** `endpoint`: of a worker. What it does not hear may keep jobs from it for a while. */
+export type Network = { peer(name: string, endpoint?: number): Peer };
 
 /** Latency of one way, and of one that is late. */
 const LATENCY_MS = [1, 40] as const;
@@ -63,7 +73,8 @@ const POSTS: ReadonlySet<string> = new Set(["jobDone", "jobStream"]);
 export function createNetwork(world: World, accept: (exchange: Exchange) => void): Network {
   const { clock } = world;
 
-  function createPeer(name: string): Peer {
+  function createPeer(name: string, endpoint?: number): Peer {
+    const disturb = () => endpoint !== undefined && world.disturb(endpoint);
     const chance = world.chance(`peer ${name.split(" ")[0]}`);
     const open = new Set<() => void>();
     const cutUntilMs = { in: 0, out: 0 };
@@ -124,7 +135,7 @@ export function createNetwork(world: World, accept: (exchange: Exchange) => void
       function answer(reply: Reply): boolean {
         if (orphan || exchange.abort.signal.aborted) return false;
         if (world.strikes("reply-lost-noticed", chance)) {
-          world.disturb();
+          disturb();
           back(null);
           return false;
         }
@@ -134,11 +145,11 @@ export function createNetwork(world: World, accept: (exchange: Exchange) => void
       }
       /** The daemon believes that it arrived; the peer learns late that its connection is dead. */
       async function loseReply(): Promise<void> {
-        world.disturb();
+        disturb();
         deaf += 1;
         await clock.sleep(chance.skewed(...DEAF_MS), timer.signal);
         deaf -= 1;
-        world.disturb();
+        disturb();
         finish(null);
       }
       function reset(): void {

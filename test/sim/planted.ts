@@ -1,9 +1,10 @@
 /**
  * The test of the test: bugs that are planted into a copy of the sources, one at a time. The simulator has to find each.
  * In `planted/` are bugs of the kind that everybody makes, in `found/` those that the simulator has found in rpx: their fixes undone.
- * `seeds.json` is the list of the seeds that find them.
+ * `seeds.json` is the list of the seeds that find them. A bug of `found/` that today's worlds do not reach has none: its patch is kept
+ * fitting, and docs/adr/0014-simulator.md names the test that guards it.
  *
- * `npm run sim:planted` prints the table; with NAMEs only those; with --record it writes the list.
+ * `npm run sim:planted` prints the table; with NAMEs only those; with --record it writes their seeds into the list.
  */
 import { execFile } from "node:child_process";
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -45,6 +46,11 @@ export function plantedBugs(): string[] {
   );
 }
 
+/** Of the kind that everybody makes: it has to be found. */
+export function isUsual(bug: string): boolean {
+  return bug.startsWith("planted/");
+}
+
 /** The seed that is known to find each bug. */
 export function knownSeeds(): Readonly<Record<string, number>> {
   return JSON.parse(readFileSync(SEEDS, "utf8"));
@@ -53,13 +59,8 @@ export function knownSeeds(): Readonly<Record<string, number>> {
 export type PlantedOptions = { readonly threads?: number; readonly from?: number; readonly seeds?: number };
 
 /** Plants a bug into a copy and runs seeds until one fails. Rejects when the patch no longer fits. */
-export async function findPlanted(bug: string, options: PlantedOptions = {}): Promise<Finding> {
-  const copy = mkdtempSync(join(tmpdir(), "rpx-planted-"));
-  try {
-    for (const part of PARTS) cpSync(join(ROOT, part), join(copy, part), { recursive: true });
-    symlinkSync(join(ROOT, "node_modules"), join(copy, "node_modules"));
-    const patch = join(import.meta.dirname, `${bug}.patch`);
-    await promisify(execFile)("git", ["apply", patch], { cwd: copy });
+export function findPlanted(bug: string, options: PlantedOptions = {}): Promise<Finding> {
+  return withPlanted(bug, async (copy) => {
     const { failed } = JSON.parse(await simulateIn(copy, options)) as Document;
     const [first] = failed;
     const [violation] = first?.violations ?? [];
@@ -69,6 +70,25 @@ export async function findPlanted(bug: string, options: PlantedOptions = {}): Pr
       check: violation?.check ?? null,
       message: violation?.message ?? "",
     };
+  });
+}
+
+/** Its own seed finds it at once; where the world has changed since, the others may. */
+export async function findAgain(bug: string): Promise<Finding> {
+  const from = knownSeeds()[bug];
+  const known = from === undefined ? null : await findPlanted(bug, { from, seeds: 1 });
+  return known === null || known.seed === null ? findPlanted(bug) : known;
+}
+
+/** Plants a bug into a copy of the sources; rejects when its patch no longer fits. */
+export async function withPlanted<T>(bug: string, use: (copy: string) => Promise<T>): Promise<T> {
+  const copy = mkdtempSync(join(tmpdir(), "rpx-planted-"));
+  try {
+    for (const part of PARTS) cpSync(join(ROOT, part), join(copy, part), { recursive: true });
+    symlinkSync(join(ROOT, "node_modules"), join(copy, "node_modules"));
+    const patch = join(import.meta.dirname, `${bug}.patch`);
+    await promisify(execFile)("git", ["apply", patch], { cwd: copy });
+    return await use(copy);
   } finally {
     rmSync(copy, { recursive: true, force: true });
   }
@@ -96,17 +116,23 @@ function simulateIn(
 
 async function main(args: readonly string[]): Promise<void> {
   const names = args.filter((arg) => !arg.startsWith("--"));
-  const found: Record<string, number> = {};
+  const seeds = new Map(Object.entries(knownSeeds()));
   console.log("| Bug | found by seed | through | what it saw |\n| --- | --- | --- | --- |");
   for (const bug of plantedBugs().filter((each) => names.length === 0 || names.includes(basename(each)))) {
-    const { seed, check, message } = await findPlanted(bug);
+    const { seed, check, message } = await findAgain(bug);
     console.log(
       `| ${bug} | ${seed ?? "not found"} | ${check ?? "-"} | ${message.split("\n")[0]?.slice(0, 120)} |`,
     );
-    if (seed === null) process.exitCode = 1;
-    else found[bug] = seed;
+    if (seed !== null) seeds.set(bug, seed);
+    else if (isUsual(bug)) process.exitCode = 1;
+    else seeds.delete(bug);
   }
-  if (args.includes("--record")) writeFileSync(SEEDS, `${JSON.stringify(found, null, 2)}\n`);
+  if (args.includes("--record")) record(seeds);
+}
+
+function record(seeds: ReadonlyMap<string, number>): void {
+  const list = plantedBugs().flatMap((bug) => (seeds.has(bug) ? [[bug, seeds.get(bug)]] : []));
+  writeFileSync(SEEDS, `${JSON.stringify(Object.fromEntries(list), null, 2)}\n`);
 }
 
 if (import.meta.main) await main(process.argv.slice(2));

@@ -18,7 +18,7 @@ export function checkProgress(
     history.deliveries.findLast(({ step }) => history.submissions.get(step)?.endpoint === endpoint)?.atMs ??
     0;
   const stuckMs =
-    world.nowMs() - Math.max(waitingSinceMs, asking.sinceMs, lastStartMs, world.disturbedAtMs());
+    world.nowMs() - Math.max(waitingSinceMs, asking.sinceMs, lastStartMs, world.disturbedAtMs(endpoint));
   if (stuckMs > PROGRESS_MS)
     world.fail(
       "INV-12",
@@ -26,16 +26,15 @@ export function checkProgress(
     );
 }
 
-/** The same amid faults, as far as the outside can know: of jobs that were accepted and never handed out. */
+/** The same amid faults, as far as the outside can know: of jobs that were accepted and never left for a worker. */
 export function checkFreshJobs(world: World, workers: Workers): void {
   const { history } = world;
-  if (world.nowMs() - world.disturbedAtMs() < PROGRESS_MS) return;
   const touched = new Set<string | number>([
-    ...history.deliveries.map(({ jobId }) => jobId),
+    ...history.departures.map(({ jobId }) => jobId),
     ...history.orders.map(({ target }) => target),
   ]);
   for (const endpoint of world.plan.endpoints.keys()) {
-    if (!workers.areSound(endpoint)) continue;
+    if (world.nowMs() - world.disturbedAtMs(endpoint) < PROGRESS_MS) continue;
     const waiting = [...history.submissions.values()].flatMap((submission) =>
       submission.endpoint === endpoint ? (waitsSinceMs(world, submission, touched) ?? []) : [],
     );
@@ -45,13 +44,17 @@ export function checkFreshJobs(world: World, workers: Workers): void {
 
 /** Since when a job surely waits; null when it may have ended or begun. */
 function waitsSinceMs(
-  world: World,
+  { history, nowMs }: World,
   { jobId, endpoint, sendings, ttlMs }: Submission,
   touched: ReadonlySet<string | number>,
 ): number | null {
   const first = sendings[0];
-  if (jobId === null || touched.has(jobId) || touched.has(endpoint) || !first) return null;
-  // Before a disturbance it may have been given to a worker that never heard of it.
-  if (first.sentAtMs < world.disturbedAtMs()) return null;
-  return world.nowMs() - first.sentAtMs < ttlMs / 2 ? first.endedAtMs : null;
+  if (jobId === null || touched.has(jobId) || !first) return null;
+  const purged = history.orders.some(
+    ({ target, endedAtMs }) =>
+      target === endpoint && (endedAtMs ?? Number.POSITIVE_INFINITY) >= first.sentAtMs,
+  );
+  // A daemon before this one may have claimed it for a worker that never heard of it.
+  if (purged || first.sentAtMs < (history.servesMs.at(-1) ?? 0)) return null;
+  return nowMs() - first.sentAtMs < ttlMs / 2 ? first.endedAtMs : null;
 }

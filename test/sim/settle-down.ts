@@ -1,5 +1,5 @@
 import type { SimulatedHost } from "../../src/runtime/adapters/simulated/worker-pool.ts";
-import { LET_GO_MS } from "../../src/runtime/core/job-machine.ts";
+import { RETRY_AFTER_STOP_MS } from "../../src/runtime/core/job-machine.ts";
 import type { Clients } from "./clients.ts";
 import type { Machine } from "./machine.ts";
 import { checkProgress } from "./progress.ts";
@@ -75,7 +75,7 @@ async function watchToTheEnd({ world, clients, workers, performing }: Parts): Pr
       const sinceMs = jobs.inQueue === 0 ? null : (waitingSinceMs[endpoint] ?? clock.nowMs());
       waitingSinceMs[endpoint] = sinceMs;
       // Jobs on backoff wait for time, not for workers, and so do stopped ones that were retried.
-      const backoff = retries > 0 || retriedSince(world, clock.nowMs() - LET_GO_MS - LOOK_EVERY_MS);
+      const backoff = retries > 0 || retriedSince(world, clock.nowMs() - RETRY_AFTER_STOP_MS - LOOK_EVERY_MS);
       if (sinceMs !== null && !backoff) checkProgress(world, workers, { endpoint, waitingSinceMs: sinceMs });
     }
     const open = await until(world, "jobs", openJobs(clients));

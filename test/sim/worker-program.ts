@@ -1,7 +1,7 @@
 import { ENDED_WHEN_ASKED, type SimulatedProcess } from "../../src/runtime/adapters/simulated/worker-pool.ts";
 import type { Chance } from "./chance.ts";
-import type { Delivery, Post, WorkerLife } from "./history.ts";
-import type { Network, Peer, Reply, Request } from "./network.ts";
+import { type Delivery, orderOf, type Post, type WorkerLife } from "./history.ts";
+import { jobsIn, type Network, type Peer, type Reply, type Request } from "./network.ts";
 import type { EndpointPlan, Run, Work } from "./plan.ts";
 import type { World } from "./world.ts";
 
@@ -13,7 +13,6 @@ export type Running = {
   readonly peer: Peer;
   terminate(): void;
   hang(pings: boolean): void;
-  isSound(): boolean;
   askingSinceMs(): number | null;
 };
 
@@ -48,7 +47,7 @@ export function runWorker(
   const { workerId, env } = process.start;
   const { worker: program, prefetch } = plan.endpoints[endpoint] as EndpointPlan;
   const own = program.sdk === "own";
-  const peer = network.peer(`worker ${workerId}`);
+  const peer = network.peer(`worker ${workerId}`, endpoint);
   const held = new Set<Held>();
   const waiting: Held[] = [];
   let terminated = false;
@@ -153,13 +152,10 @@ export function runWorker(
   }
 
   function accept(reply: Reply, askedAtMs: number, asked: number): void {
-    if (reply.status !== 200 || !/^\s*[[{]\s*["{]/.test(reply.text)) return;
-    const parsed: unknown = JSON.parse(reply.text);
-    const jobs = (Array.isArray(parsed) ? parsed : [parsed]) as { id: string; input: { n: number } }[];
-    const numbers = (reply.headers["x-rpx-attempts"] ?? "").split(",");
+    const jobs = jobsIn(reply);
     if (jobs.length > Math.max(asked, prefetch))
       world.fail("INV-5", `worker ${workerId} asked for ${asked} and got ${jobs.length} jobs`);
-    for (const [at, { id, input }] of jobs.entries()) receive(id, input.n, Number(numbers[at]), askedAtMs);
+    for (const { id, step, number } of jobs) receive(id, step, number, askedAtMs);
     fill();
   }
 
@@ -169,7 +165,7 @@ export function runWorker(
       step,
       workerId,
       number,
-      order: orderOf(world, number),
+      order: orderOf(history, number),
       atMs: clock.nowMs(),
       askedAtMs,
       begunAtMs: null,
@@ -314,7 +310,6 @@ export function runWorker(
     endpoint,
     peer,
     terminate,
-    isSound: () => !hung && !peer.isCut(),
     askingSinceMs: () => (hung || terminated || peer.isCut() ? null : askingSinceMs),
     hang: (pingsGoOn: boolean) => {
       hung = true;
@@ -322,10 +317,6 @@ export function runWorker(
     },
   };
 }
-
-/** Deliveries in one power-on are counted below this. */
-const orderOf = ({ history }: World, number: number): number =>
-  1_000 * history.outages.filter(({ kind }) => kind === "power cut").length + number;
 
 function stopsIn({ text }: Reply): string[] {
   const { jobsToStop } = JSON.parse(text) as { jobsToStop?: string[] };

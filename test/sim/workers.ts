@@ -18,8 +18,6 @@ export type Workers = {
   ): boolean;
   /** The sound worker of an endpoint that has been asking for jobs longest, without a break; null: none has. */
   asking(endpoint: number): { readonly workerId: string; readonly sinceMs: number } | null;
-  /** No worker of the endpoint stands still or is cut off. */
-  areSound(endpoint: number): boolean;
 };
 
 const START_MS = [20, 400] as const;
@@ -98,7 +96,7 @@ export function createWorkers(world: World, network: Network): Workers {
     process.onEnd(({ reason }) => {
       life.endedAtMs = clock.nowMs();
       life.ended = endedHow(reason);
-      if (life.ended !== "asked") world.disturb();
+      if (life.ended !== "asked") world.disturb(endpoint);
       running.delete(workerId);
       world.trace(`process ${workerId} ended: ${reason}`);
       for (const delivery of history.deliveries) {
@@ -126,8 +124,6 @@ export function createWorkers(world: World, network: Network): Workers {
       });
       return asking.sort((a, b) => a.sinceMs - b.sinceMs)[0] ?? null;
     },
-    areSound: (endpoint) =>
-      [...running.values()].every((worker) => worker.endpoint !== endpoint || worker.isSound()),
     strike: (what) => {
       const alive = [...running.values()];
       if (alive.length === 0) return false;

@@ -19,9 +19,9 @@ export type World = {
   strikes(kind: WeatherKind, chance: Chance): boolean;
   /** No fault begins any more. */
   healed: boolean;
-  /** Something went wrong that may keep jobs from workers for a while. */
-  disturb(): void;
-  disturbedAtMs(): number;
+  /** Something went wrong that may keep jobs from workers for a while: those of one endpoint, or all. */
+  disturb(endpoint?: number): void;
+  disturbedAtMs(endpoint: number): number;
   fail(check: string, message: string): void;
   /** One line of what happened, for the hash and for people. */
   trace(line: string): void;
@@ -44,7 +44,8 @@ export function createWorld(plan: Plan, { keepLines = KEPT_LINES }: WorldOptions
   const lines: string[] = [];
   const violations: Violation[] = [];
   let pending = "";
-  let disturbedAtMs = 0;
+  let allDisturbedAtMs = 0;
+  const disturbedAtMs = new Map<number, number>();
 
   const world: World = {
     plan,
@@ -66,10 +67,11 @@ export function createWorld(plan: Plan, { keepLines = KEPT_LINES }: WorldOptions
       if (struck) coverage.fault(kind);
       return struck;
     },
-    disturb: () => {
-      disturbedAtMs = clock.nowMs();
+    disturb: (endpoint) => {
+      if (endpoint === undefined) allDisturbedAtMs = clock.nowMs();
+      else disturbedAtMs.set(endpoint, clock.nowMs());
     },
-    disturbedAtMs: () => disturbedAtMs,
+    disturbedAtMs: (endpoint) => Math.max(allDisturbedAtMs, disturbedAtMs.get(endpoint) ?? 0),
     fail: (check, message) => {
       if (violations.length < MAX_VIOLATIONS) violations.push({ check, message });
       world.trace(`VIOLATION ${check}: ${message}`);

@@ -54,6 +54,8 @@ export async function startRealDaemon(options: RealDaemonOptions = {}): Promise<
     announce: "json",
     logLevel: "warn",
     minFreeBytes: 0,
+    // Whether this machine has a Docker engine is nothing to what a test sees, unless it asks.
+    pool: "process",
     ...options.config,
   };
   const { daemonEntry = join(ROOT, "dist/runtime/main.js") } = options;

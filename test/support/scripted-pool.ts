@@ -36,7 +36,7 @@ export type ScriptedPool = WorkerPool & {
   readonly held: readonly HeldStart[];
   /** Which starts the test finishes itself: those for which this holds. */
   holdStarts: ((start: WorkerStart) => boolean) | null;
-  /** Which workers a stop, park or wake of hangs for ever. */
+  /** Calls about which workers hang, for as long as this says so. */
   hangs: ((workerId: string) => boolean) | null;
   /** Parking, or waking, a worker fails with this text while it is set. */
   sleepFailure: string | null;
@@ -50,6 +50,8 @@ export type ScriptedPool = WorkerPool & {
       cause?: NonNullable<WorkerExit["cause"]>;
     },
   ): void;
+  /** A worker's process is gone, and nobody can tell how it ended. */
+  lose(workerId: string): void;
   /** The pool goes away, or comes back; what ends meanwhile is told when it is asked again. */
   setAway(why: string | null): void;
   /** Forgets who listens: the daemon that did is gone. */
@@ -59,6 +61,9 @@ export type ScriptedPool = WorkerPool & {
   /** Starts fail with this text while it is set. */
   startFailure: string | null;
 };
+
+/** Real time between two looks whether a call still hangs. */
+const HANG_LOOK_MS = 2;
 
 export function createScriptedPool(): ScriptedPool {
   const started: ScriptedWorker[] = [];
@@ -76,10 +81,10 @@ export function createScriptedPool(): ScriptedPool {
     for (const listener of [...listeners]) listener(worker.exit);
   }
 
-  /** A call as it reaches the pool: not while it is away, and never back from one that hangs. */
+  /** A call as it reaches the pool: not while it is away, and late where it hangs. */
   async function reach(workerId: string): Promise<ScriptedWorker | undefined> {
     if (away !== null) throw new Error(`the pool is away: ${away}`);
-    if (pool.hangs?.(workerId)) await new Promise(() => {});
+    while (pool.hangs?.(workerId)) await new Promise((resolve) => setTimeout(resolve, HANG_LOOK_MS));
     return find(workerId);
   }
 
@@ -146,6 +151,12 @@ export function createScriptedPool(): ScriptedPool {
         reason: reason ?? `it ended with code ${code}`,
         ...(cause && { cause }),
       }),
+    lose: (workerId) => {
+      const worker = find(workerId);
+      if (!worker) return;
+      worker.exit = { workerId: worker.workerId, code: null, signal: null, reason: "lost" };
+      forgotten.add(worker.workerId);
+    },
     setAway: (why) => {
       away = why;
       for (const listener of [...changes]) listener();

@@ -1,5 +1,9 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import pino from "pino";
 import type { z } from "zod";
+import { RpxError } from "../../src/contract/error.ts";
 import { createdKeySchema } from "../../src/contract/schemas/daemon.ts";
 import { type EndpointConfig, endpointSchema } from "../../src/contract/schemas/endpoint.ts";
 import { createInProcessHost } from "../../src/runtime/adapters/process/in-process-host.ts";
@@ -47,8 +51,8 @@ export type TestDaemon = {
   readonly store: Store;
   readonly pool: ScriptedPool;
   readonly daemon: Daemon;
-  /** What the builder answers: the test may make it fail. */
   readonly disk: { freeBytes: number };
+  readonly builder: ScriptedBuilder;
   call(method: string, path: string, options?: CallOptions): Promise<Reply>;
   /** Creates an endpoint; returns its id. */
   deploy(name: string, config?: EndpointConfig, extra?: { id?: string; key?: string }): Promise<string>;
@@ -62,11 +66,44 @@ export type TestDaemon = {
   ready(name?: string, config?: EndpointConfig): Promise<{ endpoint: string; worker: TestWorker }>;
   /** Waits, moving time on little by little, until the condition holds. */
   until<T>(what: string, condition: () => T | Promise<T>): Promise<Exclude<NonNullable<T>, false>>;
+  /**
+   * A successor takes over by SIGHUP, or starts after a SIGTERM: rows, pool, time and ports stay. Only of a daemon that keeps its
+   * database.
+   */
+  restart(how?: "handOver" | "drain"): Promise<TestDaemon>;
   /** Closes; fails when the daemon logged an error that the test did not allow. */
   stop(): Promise<void>;
   /** Errors and fatal messages that the daemon logged. Emptied by the test that expects them. */
   readonly errors: string[];
 };
+
+/** A builder that does as the test says. */
+export type ScriptedBuilder = {
+  /** Builds wait for this promise while it is set, or until they are given up. */
+  hold: Promise<unknown> | null;
+  /** Builds fail with this while it is set. */
+  failure: RpxError | null;
+};
+
+/** What outlives a daemon under test. */
+type Surroundings = {
+  readonly clock: TestClock;
+  readonly host: ReturnType<typeof createInProcessHost>;
+  readonly pool: ScriptedPool;
+  readonly disk: { freeBytes: number };
+  readonly builder: ScriptedBuilder;
+  readonly errors: string[];
+  /** Workers that `nextWorker` has returned. */
+  readonly returned: Set<ScriptedWorker>;
+  /** Folder of the database; null: it is in memory. */
+  readonly folder: string | null;
+  readonly config: Partial<DaemonConfigInput>;
+  readonly own: OwnAdapters;
+};
+
+type OwnAdapters = Partial<
+  Pick<Adapters, "logStore" | "secretBox" | "images" | "bundles" | "artifacts" | "diskShares">
+>;
 
 /** Start of simulated time: some day in 2030. */
 const START_MS = 1_900_000_000_000;
@@ -85,58 +122,66 @@ const BUILT: BuiltRelease = {
   warnings: [],
 };
 
-/** `own`: adapters of the test's instead of the usual ones. */
+/** `keep`: the database outlives the daemon, so that it can be restarted; the others: adapters of the test's instead of the usual ones. */
 export async function startTestDaemon(
   config: Partial<DaemonConfigInput> = {},
-  own: Partial<Pick<Adapters, "logStore" | "secretBox">> = {},
+  { keep = false, ...own }: OwnAdapters & { readonly keep?: boolean } = {},
 ): Promise<TestDaemon> {
-  const clock = createTestClock();
-  const host = createInProcessHost();
-  const pool = createScriptedPool();
-  const disk = { freeBytes: 10_000_000_000 };
-  const errors: string[] = [];
+  const surroundings: Surroundings = {
+    clock: createTestClock(),
+    host: createInProcessHost(),
+    pool: createScriptedPool(),
+    disk: { freeBytes: 10_000_000_000 },
+    builder: { hold: null, failure: null },
+    errors: [],
+    returned: new Set(),
+    folder: keep ? mkdtempSync(join(tmpdir(), "rpx-daemon-")) : null,
+    config: { dataDir: "/nowhere", port: 0, workerPort: 0, ...config },
+    own,
+  };
+  return launch(surroundings, null);
+}
+
+async function launch(surroundings: Surroundings, knownKey: string | null): Promise<TestDaemon> {
+  const { clock, host, pool, disk, builder, errors, returned, folder, config, own } = surroundings;
   const store = createSqliteStore({
-    db: openDatabase(":memory:"),
+    db: openDatabase(folder === null ? ":memory:" : join(folder, "rpx.db")),
     clock,
     fatal: (error) => errors.push(`fatal: ${String(error)}`),
     makeRoom: () => false,
   });
-  const daemon: Daemon = createDaemon(
-    daemonConfigSchema.parse({ dataDir: "/nowhere", port: 0, workerPort: 0, ...config }),
-    {
-      store,
-      clock,
-      random: createSystemRandom(),
-      pools: { process: pool },
-      builders: { process: { build: async () => BUILT } },
-      logStore: NO_LOGS,
-      secretBox: createSimulatedSecretBox(),
-      webhookNet: createWebhookNet({
-        ownListeners: () => {
-          const bound = daemon.bound();
-          return bound ? [bound.client, bound.worker] : [];
-        },
-      }),
-      sockets: host.socketHost,
-      bundles: { has: () => false, receive: async () => {} },
-      images: null,
-      artifacts: [],
-      diskShares: [],
-      disk: {
-        freeBytes: async () => disk.freeBytes,
-        databaseBytes: () => 0,
-        holdBallast: async () => {},
+  const daemon: Daemon = createDaemon(daemonConfigSchema.parse(config), {
+    store,
+    clock,
+    random: createSystemRandom(),
+    pools: { process: pool },
+    builders: { process: { build: (_request, _onStep, signal) => build(builder, signal) } },
+    logStore: NO_LOGS,
+    secretBox: createSimulatedSecretBox(),
+    webhookNet: createWebhookNet({
+      ownListeners: () => {
+        const bound = daemon.bound();
+        return bound ? [bound.client, bound.worker] : [];
       },
-      host: { cpuCount: 2, memoryGiB: 4, diskBytes: 100_000_000_000 },
-      log: pino({ level: "warn" }, { write: (line: string) => keepError(line, errors) }),
-      version: "0.0.0-test",
-      pid: process.pid,
-      ...own,
+    }),
+    sockets: host.socketHost,
+    bundles: { has: () => false, receive: async () => {} },
+    images: null,
+    artifacts: [],
+    diskShares: [],
+    disk: {
+      freeBytes: async () => disk.freeBytes,
+      databaseBytes: () => 0,
+      holdBallast: async () => {},
     },
-  );
-  const adminKey = (await daemon.ensureAdmin()) ?? "";
+    host: { cpuCount: 2, memoryGiB: 4, diskBytes: 100_000_000_000 },
+    log: pino({ level: "warn" }, { write: (line: string) => keepError(line, errors) }),
+    version: "0.0.0-test",
+    pid: process.pid,
+    ...own,
+  });
+  const adminKey = (await daemon.ensureAdmin()) ?? knownKey ?? "";
   const { url, workerUrl } = await daemon.start();
-  const returned = new Set<ScriptedWorker>();
 
   async function until<T>(what: string, condition: () => T | Promise<T>) {
     const deadline = performance.now() + DEADLINE_MS;
@@ -187,6 +232,7 @@ export async function startTestDaemon(
     pool,
     daemon,
     disk,
+    builder,
     call,
     deploy,
     submit,
@@ -213,18 +259,41 @@ export async function startTestDaemon(
       await until("its take is over", () => clock.sleeps(TAKE_HOLD_MS) < heldBefore);
       return { endpoint, worker };
     },
+    restart: async (how = "handOver") => {
+      if (folder === null) throw new Error("a daemon that is restarted keeps its database");
+      await close(how);
+      const ports = { port: Number(new URL(url).port), workerPort: Number(new URL(workerUrl).port) };
+      return launch({ ...surroundings, config: { ...config, ...ports } }, adminKey);
+    },
     stop: async () => {
-      let closed = false;
-      const closing = daemon.handOver().then(() => {
-        closed = true;
-      });
-      // Sockets of requests that the test left behind would be waited for.
-      await host.close();
-      await until("the daemon has closed", () => closed);
-      await closing;
+      await close("handOver");
+      if (folder !== null) rmSync(folder, { recursive: true });
       if (errors.length > 0) throw new Error(`the daemon logged errors:\n${errors.join("")}`);
     },
   };
+
+  async function close(how: "handOver" | "drain"): Promise<void> {
+    let closed = false;
+    const closing = daemon[how]().then(() => {
+      closed = true;
+    });
+    // Sockets of requests that the test left behind would be waited for.
+    await host.close();
+    await until("the daemon has closed", () => closed);
+    await closing;
+    pool.deafen();
+  }
+}
+
+async function build({ hold, failure }: ScriptedBuilder, signal: AbortSignal): Promise<BuiltRelease> {
+  if (hold !== null) await Promise.race([hold, givenUp(signal)]);
+  if (failure !== null) throw failure;
+  return BUILT;
+}
+
+function givenUp(signal: AbortSignal): Promise<never> {
+  const error = new RpxError("unavailable", "the build was given up");
+  return new Promise((_, reject) => signal.addEventListener("abort", () => reject(error), { once: true }));
 }
 
 function isReady(store: Store, workerId: string): boolean {

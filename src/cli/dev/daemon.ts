@@ -9,12 +9,13 @@ import { talk } from "../output.ts";
 import { supervisorArguments } from "../serve/entries.ts";
 import { startFailure } from "../serve/start-failure.ts";
 import { readKeyFile } from "../settings.ts";
+import type { DevPool } from "./deploy.ts";
 import { withoutSecrets } from "./secrets.ts";
 
 /** From the start of the supervisor to the ready line. */
 const READY_LIMIT_MS = 30_000;
-/** How long the daemon may take to stop by itself; then everything it started is killed. */
-const STOP_LIMIT_MS = 3_000;
+/** How long the daemon may take to stop by itself; then every process that it started is killed. Containers end by its hand alone. */
+const STOP_LIMIT_MS: Readonly<Record<DevPool, number>> = { process: 3_000, docker: 15_000 };
 /** Lines of its log that are kept for the case that it fails. */
 const KEPT_LINES = 20;
 /** What a daemon of `rpx dev` is started with. */
@@ -22,6 +23,7 @@ export type DevDaemonOptions = {
   readonly dataDir: string;
   readonly port: number;
   readonly python: string | undefined;
+  readonly pool: DevPool;
   /** Stops waiting for it; its reason is thrown. */
   readonly signal: AbortSignal;
 };
@@ -42,9 +44,18 @@ export type DevDaemon = {
  * data directory is taken.
  */
 export async function startDevDaemon(options: DevDaemonOptions): Promise<DevDaemon> {
-  const { dataDir, port, python } = options;
+  const { dataDir, port, python, pool } = options;
   const daemonConfig = {
-    ...{ dataDir, port, workerPort: 0, pool: "process", graceMs: 0, announce: "json", logLevel: "warn" },
+    ...{
+      dataDir,
+      port,
+      workerPort: 0,
+      pool,
+      stopWorkers: true,
+      graceMs: 0,
+      announce: "json",
+      logLevel: "warn",
+    },
     ...(python === undefined ? {} : { python }),
   };
   const child = spawn(
@@ -58,7 +69,7 @@ export async function startDevDaemon(options: DevDaemonOptions): Promise<DevDaem
   );
   child.stdin.on("error", () => {});
   const log = keepLog(child);
-  const stop = createStop(child);
+  const stop = createStop(child, STOP_LIMIT_MS[pool]);
   try {
     const url = await untilReady(child, { ...options, log });
     const key = readKeyFile(join(dataDir, "admin-key"));
@@ -167,12 +178,12 @@ function diedError(how: string, log: readonly string[]): RpxError {
 }
 
 /** Asked first, so that jobs go back to the queue; what is left after the limit ends with the pipe. */
-function createStop(child: ChildProcessWithoutNullStreams): () => Promise<void> {
+function createStop(child: ChildProcessWithoutNullStreams, limitMs: number): () => Promise<void> {
   return async () => {
     const gone = ended(child);
     child.kill("SIGTERM");
     const limit = new AbortController();
-    const late = sleep(STOP_LIMIT_MS, undefined, { signal: limit.signal }).then(
+    const late = sleep(limitMs, undefined, { signal: limit.signal }).then(
       () => child.stdin.end(),
       () => {},
     );

@@ -1,5 +1,6 @@
 import { accessSync, constants } from "node:fs";
 import { delimiter, extname, join } from "node:path";
+import { RpxError } from "../../contract/error.ts";
 import type { Project } from "../../project/load.ts";
 import { NODE_HOOK, PYTHON_SITE } from "../serve/entries.ts";
 import { runCommand } from "./child.ts";
@@ -13,7 +14,7 @@ export async function runOutside(
   handlerArguments: readonly string[],
   options: { readonly python: string | undefined; readonly signal: AbortSignal },
 ): Promise<number> {
-  const handler = join(project.folder, project.handler);
+  const handler = join(project.folder, handlerOf(project));
   const isPython = extname(handler) === ".py";
   const file = isPython ? findInterpreter(project, options.python, process.env) : process.execPath;
   const ahead = isPython ? [] : ["--import", NODE_HOOK];
@@ -23,6 +24,14 @@ export async function runOutside(
     cwd: project.folder,
     env: isPython ? withPythonSite(process.env) : process.env,
     signal: options.signal,
+  });
+}
+
+function handlerOf({ handler, folder }: Project): string {
+  if (handler !== null) return handler;
+  throw new RpxError("usage", `no handler in ${folder} that could run outside the queue`, {
+    why: "an image or a Dockerfile says what runs",
+    hint: "name the handler's file: rpx dev handler.py -- ...",
   });
 }
 

@@ -2,12 +2,13 @@ import { basename } from "node:path";
 import { type Client, createClient } from "../../client/client.ts";
 import { createHttpSend } from "../../client/send-http.ts";
 import type { EndpointBody } from "../../contract/schemas/endpoint.ts";
-import { type Project, unenforcedBy } from "../../project/load.ts";
+import type { Project } from "../../project/load.ts";
 import { endpointNameFrom } from "../../project/name.ts";
 import { sanitizeLine } from "../../text/sanitize.ts";
+import { inVain } from "../in-vain.ts";
 import { talk } from "../output.ts";
 import { type DevDaemon, startDevDaemon } from "./daemon.ts";
-import { deployFolder } from "./deploy.ts";
+import { type DevPool, deployFolder } from "./deploy.ts";
 import { devDataDir } from "./folder.ts";
 import { followLogs, type LogFollower } from "./logs.ts";
 import { withPatience } from "./patience.ts";
@@ -16,6 +17,7 @@ export type SessionOptions = {
   readonly project: Project;
   readonly port: number;
   readonly python: string | undefined;
+  readonly pool: DevPool;
   readonly isWarm: boolean;
   readonly signal: AbortSignal;
 };
@@ -25,6 +27,7 @@ export type Session = {
   readonly daemon: DevDaemon;
   readonly client: Client;
   readonly endpoint: EndpointBody;
+  readonly pool: DevPool;
   readonly logs: LogFollower;
   /** Fires when the user stops it, and when the daemon dies. */
   readonly signal: AbortSignal;
@@ -37,10 +40,10 @@ export async function withSession<Result>(
   options: SessionOptions,
   work: (session: Session) => Promise<Result>,
 ): Promise<Result> {
-  const { project, signal } = options;
+  const { project, port, python, pool, signal } = options;
   const dataDir = devDataDir(project.folder, process.env);
   const since = new Date().toISOString();
-  const starting = startDevDaemon({ dataDir, port: options.port, python: options.python, signal });
+  const starting = startDevDaemon({ dataDir, port, python, pool, signal });
   const daemon = await withPatience(starting, async () => "the daemon to start");
   const gone = new AbortController();
   void daemon.died.then((error) => gone.abort(error));
@@ -60,7 +63,7 @@ type Task<Result> = { readonly since: string; readonly work: (session: Session) 
 
 async function onDaemon<Result>(
   daemon: DevDaemon,
-  { project, isWarm, signal }: SessionOptions,
+  { project, pool, isWarm, signal }: SessionOptions,
   { since, work }: Task<Result>,
 ): Promise<Result> {
   const send = createHttpSend({ url: daemon.url, key: daemon.key });
@@ -68,24 +71,19 @@ async function onDaemon<Result>(
   const client = connect(signal);
   const calm = (limitMs: number): Client => connect(AbortSignal.timeout(limitMs));
   const name = project.name ?? endpointNameFrom(basename(project.folder));
-  const endpoint = await withPatience(
-    deployFolder(client, project, { name, isWarm }),
-    async () => "the folder to be prepared; missing packages of a requirements.txt are installed",
+  const endpoint = await withPatience(deployFolder(client, project, { name, pool, isWarm }), async () =>
+    pool === "docker"
+      ? "the folder's image to be built"
+      : "the folder to be prepared; missing packages of a requirements.txt are installed",
   );
-  for (const warning of warningsOf(project, endpoint)) talk(sanitizeLine(`warning: ${warning}`));
+  const warnings = [...project.warnings, ...endpoint.warnings, ...inVain(pool, project.config)];
+  for (const warning of warnings) talk(sanitizeLine(`warning: ${warning}`));
   const logs = followLogs(connect, endpoint.id, since);
   try {
-    const result = await work({ daemon, client, calm, endpoint, logs, signal });
+    const result = await work({ daemon, client, calm, endpoint, pool, logs, signal });
     signal.throwIfAborted();
     return result;
   } finally {
     logs.end();
   }
-}
-
-/** What the folder says in vain; of limits the daemon tells itself. */
-function warningsOf(project: Project, endpoint: EndpointBody): string[] {
-  const missing = unenforcedBy("process", project.config).filter((key) => !key.startsWith("limits."));
-  const inVain = missing.length === 0 ? [] : [`workers are processes, which have no ${missing.join(", ")}`];
-  return [...project.warnings, ...endpoint.warnings, ...inVain];
 }

@@ -2,6 +2,7 @@ import { readObject, spliceObject } from "../../text/json-text.ts";
 import { sanitizeLine } from "../../text/sanitize.ts";
 import { addContext, readContexts, removeContext } from "../contexts.ts";
 import { talk } from "../output.ts";
+import type { DevPool } from "./deploy.ts";
 import { failedStartText, failedWorkers } from "./failed-starts.ts";
 import type { Session } from "./session.ts";
 import { reloadOnSave } from "./watch.ts";
@@ -26,10 +27,11 @@ export function contextName({ endpoint }: Pick<Session, "endpoint">): string {
 
 /** Runs until the session's signal fires: says where jobs go, reloads on save, and reports workers that do not start. */
 export async function stay(session: Session, options: StayOptions): Promise<void> {
-  const { client, endpoint, signal } = session;
+  const { client, endpoint, pool, signal } = session;
+  const { path, folder } = options;
   await withContext(session, async () => {
     greet(session, options);
-    const watched = { client, path: options.path, folder: options.folder, endpoint: endpoint.name, signal };
+    const watched = { client, path, folder, endpoint: endpoint.name, pool, signal };
     await Promise.all([reloadOnSave(watched), reportFailures(session)]);
   });
 }
@@ -46,6 +48,11 @@ export async function withContext<Result>(session: Session, work: () => Promise<
   }
 }
 
+const WORKERS: Readonly<Record<DevPool, string>> = {
+  process: "processes of your user, not isolated",
+  docker: "containers",
+};
+
 function greet(session: Session, { testInput, folder }: StayOptions): void {
   const { endpoint, daemon } = session;
   const url = endpointUrl(session);
@@ -56,7 +63,7 @@ function greet(session: Session, { testInput, folder }: StayOptions): void {
   );
   talk(`from another terminal: rpx job run ${endpoint.name} -i '{}' --context ${contextName(session)}`);
   if (endpoint.jobs.inQueue > 0) talk(`${endpoint.jobs.inQueue} jobs wait from the last time`);
-  talk("workers are processes of your user, not isolated; Ctrl-C ends everything");
+  talk(`workers are ${WORKERS[session.pool]}; Ctrl-C ends everything`);
 }
 
 /** test_input.json on one line, without what only a local test has. */

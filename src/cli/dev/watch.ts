@@ -8,7 +8,7 @@ import { loadProject } from "../../project/load.ts";
 import { sanitizeLine } from "../../text/sanitize.ts";
 import { errorText } from "../errors.ts";
 import { talk } from "../output.ts";
-import { deployFolder } from "./deploy.ts";
+import { type DevPool, deployFolder } from "./deploy.ts";
 
 /** Editors write a file in several steps, and several files at once: one reload for what changes within this. */
 const SETTLE_MS = 150;
@@ -30,6 +30,7 @@ export type Watched = {
   readonly path: string;
   readonly folder: string;
   readonly endpoint: string;
+  readonly pool: DevPool;
   readonly signal: AbortSignal;
 };
 
@@ -84,10 +85,10 @@ async function settle(changes: ReadonlySet<string>, signal: AbortSignal): Promis
   }
 }
 
-async function reload({ client, path, endpoint }: Watched, names: readonly string[]): Promise<void> {
+async function reload({ client, path, endpoint, pool }: Watched, names: readonly string[]): Promise<void> {
   try {
     const project = await loadProject(path);
-    const { release, warnings } = await deployFolder(client, project, { name: endpoint, isWarm: true });
+    const { release, warnings } = await deployFolder(client, project, { name: endpoint, pool, isWarm: true });
     talk(sanitizeLine(`${listed(names)} changed: release ${release}`));
     for (const warning of [...project.warnings, ...warnings]) talk(sanitizeLine(`warning: ${warning}`));
   } catch (error) {

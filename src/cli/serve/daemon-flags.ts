@@ -23,6 +23,11 @@ export type ServeFlags = {
   readonly minFreeDisk: string;
   readonly rateLimits?: boolean | undefined;
   readonly logLevel: string;
+  readonly stopWorkers: boolean;
+  readonly budgetCpus?: string | undefined;
+  readonly budgetMemory?: string | undefined;
+  readonly budgetDisk?: string | undefined;
+  readonly workerUrl?: string | undefined;
 };
 
 /** The daemon's settings as it reads them: ms, bytes, absolute paths. */
@@ -39,9 +44,15 @@ export type DaemonSettings = {
   readonly tls?: { readonly certPath: string; readonly keyPath: string };
   readonly publicUrl?: string;
   readonly rateLimits?: boolean;
+  readonly stopWorkers: boolean;
+  readonly budget?: Budget;
+  readonly workerUrl?: string;
 };
 
-const POOLS: readonly string[] = ["auto", "process"];
+/** What workers may claim of this machine; what is not set is the daemon's to choose. */
+type Budget = { readonly cpus?: number; readonly memoryBytes?: number; readonly diskBytes?: number };
+
+const POOLS: readonly string[] = ["auto", "process", "docker"];
 
 /**
  * Flags as the daemon's settings. Nothing is touched before all of them are accepted; throws RpxError `usage` naming the flag
@@ -54,9 +65,12 @@ export function daemonSettings(flags: ServeFlags, dataDir: string): DaemonSettin
   if (!isLoopback(flags.host)) checkExposure(flags, tls !== undefined);
   const graceMs = flagValue("--grace", flags.grace, parseDuration, '"10s"');
   const minFreeBytes = flagValue("--min-free-disk", flags.minFreeDisk, parseSize, '"1GB"');
-  const { host, port, workerPort, pool, logLevel, rateLimits } = flags;
+  const budget = budgetOf(flags);
+  const { host, port, workerPort, pool, logLevel, rateLimits, stopWorkers } = flags;
   return {
-    ...{ dataDir, host, port, workerPort, pool, graceMs, minFreeBytes, logLevel },
+    ...{ dataDir, host, port, workerPort, pool, graceMs, minFreeBytes, logLevel, stopWorkers },
+    ...(Object.keys(budget).length === 0 ? {} : { budget }),
+    ...(flags.workerUrl === undefined ? {} : { workerUrl: checkUrl(flags.workerUrl, "--worker-url") }),
     ...(flags.python === undefined ? {} : { python: checkInterpreter(flags.python) }),
     ...(tls === undefined ? {} : { tls }),
     ...(flags.publicUrl === undefined ? {} : { publicUrl: checkUrl(flags.publicUrl, "--public-url") }),
@@ -68,9 +82,35 @@ export function daemonSettings(flags: ServeFlags, dataDir: string): DaemonSettin
 export function checkPool(pool: string): void {
   if (POOLS.includes(pool)) return;
   throw new RpxError("usage", `--pool ${pool} is not possible`, {
-    why: "this rpx runs workers as processes only",
-    hint: "--pool process, or leave --pool out",
+    why: "workers run as processes or in containers of a Docker engine",
+    hint: "--pool process or --pool docker, or leave --pool out",
   });
+}
+
+function budgetOf({ budgetCpus, budgetMemory, budgetDisk }: ServeFlags): Budget {
+  return {
+    ...part("cpus", "--budget-cpus", budgetCpus, parseCount, "3.5"),
+    ...part("memoryBytes", "--budget-memory", budgetMemory, parseSize, '"48GiB"'),
+    ...part("diskBytes", "--budget-disk", budgetDisk, parseSize, '"200GB"'),
+  };
+}
+
+/** One part of the budget; nothing of it would keep every worker that has a limit waiting for ever. */
+function part(
+  name: keyof Budget,
+  flag: string,
+  text: string | undefined,
+  parse: (text: string) => number | null,
+  example: string,
+): Budget {
+  if (text === undefined) return {};
+  const value = flagValue(flag, text, parse, example);
+  if (value > 0) return { [name]: value };
+  throw new RpxError("usage", `${flag} ${text} leaves nothing to workers`, { hint: `${flag} ${example}` });
+}
+
+function parseCount(text: string): number | null {
+  return /^\d{1,6}(\.\d{1,3})?$/.test(text) ? Number(text) : null;
 }
 
 /** Whether a host to bind to is this machine alone. */

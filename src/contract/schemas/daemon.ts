@@ -10,8 +10,18 @@ export const statusSchema = z.object({
   startedAt: z.string(),
   uptimeMs: z.number(),
   dataDir: z.string(),
+  /** Where workers of new endpoints run. */
   pool: z.string(),
   isolation: z.enum(["none", "partial", "full"]),
+  pools: z.array(
+    z.object({
+      kind: z.string(),
+      isolation: z.enum(["none", "partial", "full"]),
+      isolationReason: z.string(),
+      /** Why it cannot be reached now; null: it can. */
+      away: z.string().nullable(),
+    }),
+  ),
   /** ok, or the reason why new jobs are refused. */
   health: z.string(),
   disk: z.object({

@@ -24,6 +24,17 @@ export const RESERVED_NAMES: readonly string[] = [
   "openapi.json",
 ];
 
+const imageReference = z.string().min(1).max(512);
+
+const imageTable = z.strictObject({
+  /** What a generated Dockerfile begins with. */
+  base: z.string().min(1).optional(),
+  entrypoint: z.array(z.string()).optional(),
+  command: z.array(z.string()).optional(),
+  /** Name of a stored registry login. */
+  registry: z.string().regex(NAME_PATTERN).optional(),
+});
+
 /** The settings of an endpoint, as rpx.toml spells them. Unknown keys are refused. */
 export const endpointConfigSchema = z.strictObject({
   type: z.enum(["queue", "load-balancer"]).optional(),
@@ -75,26 +86,18 @@ export const endpointConfigSchema = z.strictObject({
   env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).optional(),
   volumes: z.record(z.string(), z.string()).optional(),
   webhook: z.strictObject({ secret: z.string().optional() }).optional(),
-  image: z
-    .strictObject({
-      /** What a generated Dockerfile begins with. */
-      base: z.string().min(1).optional(),
-      entrypoint: z.array(z.string()).optional(),
-      command: z.array(z.string()).optional(),
-      /** Name of a stored registry login. */
-      registry: z.string().regex(NAME_PATTERN).optional(),
-    })
-    .optional(),
+  image: imageTable.optional(),
 });
 
 export type EndpointConfig = z.infer<typeof endpointConfigSchema>;
 
-/** rpx.toml as a whole: the settings, and where the code is. */
+/** rpx.toml as a whole: the settings, and where the code is. `image` is a table of settings, or the image that is run. */
 export const projectFileSchema = endpointConfigSchema.extend({
   name: z.string().regex(NAME_PATTERN).optional(),
   handler: z.string().optional(),
   dockerfile: z.string().optional(),
   python: z.string().optional(),
+  image: z.union([imageReference, imageTable]).optional(),
 });
 
 export type ProjectFile = z.infer<typeof projectFileSchema>;
@@ -103,7 +106,7 @@ export type ProjectFile = z.infer<typeof projectFileSchema>;
 export const sourceSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("folder"), path: z.string() }),
   z.strictObject({ kind: z.literal("bundle"), digest: z.string().regex(/^[0-9a-f]{64}$/) }),
-  z.strictObject({ kind: z.literal("image"), reference: z.string().min(1).max(512) }),
+  z.strictObject({ kind: z.literal("image"), reference: imageReference }),
 ]);
 
 const code = {
@@ -117,7 +120,7 @@ const code = {
 };
 
 /** A job that a release must end well before it serves, in the form of .runpod/tests.json. */
-const releaseTestSchema = z.strictObject({
+export const releaseTestSchema = z.strictObject({
   name: z.string().min(1).max(200),
   input: z.json(),
   timeoutMs: whole.min(1_000).max(3_600_000).optional(),
@@ -148,7 +151,10 @@ export const updateEndpointSchema = z.strictObject({
   name: z.string().regex(NAME_PATTERN).optional(),
   config: endpointConfigSchema.optional(),
   code: z.strictObject(code).optional(),
-  /** What made the release, for `endpoint releases`. */
+  /**
+   * What made the release, for `endpoint releases`. A deploy says in full what workers are made of (code, image, env, hardware): what its
+   * `config` leaves out is not set. An update leaves it as it is.
+   */
   origin: z.enum(["deploy", "update"]).optional(),
   ...rolling,
 });
@@ -166,7 +172,7 @@ export const endpointSchema = z.object({
   release: z.number(),
   pool: z.string(),
   isolation: z.enum(["none", "partial", "full"]),
-  /** What its workers reach, and why it is not less; a sentence. */
+  /** What keeps its workers from this host and from others, and why it is not more. */
   isolationReason: z.string(),
   /** Null where an image or its Dockerfile says what runs. */
   handler: z.string().nullable(),

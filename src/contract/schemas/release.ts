@@ -5,6 +5,8 @@ export const releaseSchema = z.object({
   version: z.number(),
   state: z.enum(["building", "proving", "live", "superseded", "failed"]),
   reason: z.string(),
+  /** At what it failed; null unless it has. */
+  failure: z.enum(["build", "worker", "test"]).nullable(),
   pool: z.string(),
   /** The image's reference, or the interpreter that runs the handler; empty until it is built. */
   image: z.string(),

@@ -10,7 +10,7 @@ export const workerSchema = z.object({
   release: z.number(),
   pool: z.string(),
   isolation: z.enum(["none", "partial", "full"]),
-  /** What it reaches, and why it is not less; a sentence. */
+  /** What keeps it from this host and from others, and why it is not more. */
   isolationReason: z.string(),
   gpus: z.array(z.string()),
   /** The pool's own name for it: a process id, a container id. */

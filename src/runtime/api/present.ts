@@ -172,6 +172,7 @@ export function releaseBody(release: Release): ReleaseBody {
     version,
     state,
     reason,
+    failure: release.failure ?? null,
     pool: spec.pool,
     image: built === null ? "" : built.kind === "image" ? built.reference : built.runtime,
     source: origin,

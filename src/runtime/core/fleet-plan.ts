@@ -231,11 +231,12 @@ function rank({ state, leases }: FleetWorker): number {
 /** What becomes of a worker that is not needed: an idle one sleeps where it may. */
 function settle(worker: FleetWorker, facts: FleetFacts, nowMs: number): FleetAction[] {
   const { id: workerId, state, leases, wokenAtMs } = worker;
+  // A submit wakes it before the number of wanted workers follows: it may have its job by then.
+  if (wokenAtMs !== null && nowMs - wokenAtMs < SETTLE_MS) return [];
   if (leases > 0)
     return facts.paused ? [] : [drain(workerId, "more workers than wanted: ends after its jobs")];
   const [depth] = facts.sleeps;
   if (state !== "ready" || depth === undefined) return [dismiss(worker, "idle and no longer wanted")];
-  if (wokenAtMs !== null && nowMs - wokenAtMs < SETTLE_MS) return [];
   return [{ kind: "park", workerId, depth, reason: SLEEP_REASON[depth] }];
 }
 

@@ -61,6 +61,12 @@ export const MAX_ATTEMPTS = 3;
 /** From the stop signal until a worker has let go of a job, or is killed: a synchronous handler cannot see the signal (F-16). */
 export const LET_GO_MS = 10_000;
 
+/**
+ * From the end of a stopped job until its retry is handed out. Longer than {@link LET_GO_MS}: that time is slept and this one is read
+ * off a wall clock that may run half a percent fast, and the end of a worker takes its time too.
+ */
+export const RETRY_AFTER_STOP_MS = 12_000;
+
 export type JobStep =
   | { readonly ok: true; readonly job: Job }
   | { readonly ok: false; readonly state: JobState };
@@ -123,7 +129,7 @@ const STOPPED: readonly (FailureKind | null)[] = ["execution_timeout", "ttl", "s
 /** When nobody runs a stopped job any more: before, it could come to the worker that has not let go of it (INV-6). */
 function letGoAtMs(job: Job): number {
   if (!("end" in job) || job.end.workerId === null || !STOPPED.includes(job.end.failure)) return 0;
-  return job.end.atMs + LET_GO_MS;
+  return job.end.atMs + RETRY_AFTER_STOP_MS;
 }
 
 function attemptLimit(job: Job): number {

@@ -240,6 +240,10 @@ export type BuiltMount = { readonly source: string; readonly target: string; rea
 export const RELEASE_STATES = ["building", "proving", "live", "superseded", "failed"] as const;
 export type ReleaseState = (typeof RELEASE_STATES)[number];
 
+/** At what a release failed: at its build, at its first worker, or at one of its tests. */
+export const RELEASE_FAILURES = ["build", "worker", "test"] as const;
+export type ReleaseFailure = (typeof RELEASE_FAILURES)[number];
+
 /** A field that differs from the release before, both sides as text. */
 export type ReleaseChange = {
   readonly field: string;
@@ -261,6 +265,8 @@ export type Release = {
   readonly state: ReleaseState;
   /** A sentence: why it is in this state. */
   readonly reason: string;
+  /** At what it failed; absent unless it has. */
+  readonly failure?: ReleaseFailure;
   readonly spec: ReleaseSpec;
   /** Null until it was built. */
   readonly built: BuiltRelease | null;
@@ -384,18 +390,6 @@ export type Key = {
 export type Secret = {
   readonly owner: string;
   readonly name: string;
-  readonly createdAtMs: number;
-  readonly updatedAtMs: number;
-};
-
-// --- Registries -----------------------------------------------------------------------------------------
-
-/** A login of an image registry: its password is stored sealed and never shown. */
-export type Registry = {
-  readonly name: string;
-  /** Host and port. */
-  readonly server: string;
-  readonly username: string;
   readonly createdAtMs: number;
   readonly updatedAtMs: number;
 };

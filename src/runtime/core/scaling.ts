@@ -14,7 +14,7 @@ export type LoadSample = {
     readonly up: number;
     /** Those of them that have not taken yet. */
     readonly starting: number;
-    /** One entry per ready worker without a job: since when. */
+    /** One entry per ready worker without a job, and per one that waits for its part of the machine: since when. */
     readonly idleSinceMs: readonly number[];
     /** Jobs that one worker has been seen to take at once; 1 while unknown. */
     readonly perWorkerConcurrencyHint: number;

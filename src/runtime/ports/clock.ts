@@ -1,7 +1,7 @@
 /** The daemon's time. Injected, so that a simulation runs the same code on virtual time. */
 export type Clock = {
   /**
-   * Milliseconds of the daemon's own time: starts at max(wall clock, newest stored time), then monotonic. It follows
+   * Milliseconds of the daemon's own time: starts at the wall clock, or past the newest stored time, then monotonic. It follows
    * the wall clock by slewing: never backwards, never by more than 60 s at once.
    */
   nowMs(): number;

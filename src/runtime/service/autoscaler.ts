@@ -94,8 +94,10 @@ export function createAutoscaler({ store, clock, events, activity, log }: Autosc
 
   function sampleOf(endpoint: Endpoint, up: readonly Worker[]): LoadSample {
     const ready = up.filter(({ state }) => state === "ready");
-    const idleSinceMs = ready.flatMap(({ id, readyAtMs, createdAtMs }) => {
-      const since = activity.idleSinceMs(id, readyAtMs ?? createdAtMs);
+    const idleSinceMs = up.flatMap(({ id, state, readyAtMs, createdAtMs }) => {
+      // One that waits for its part of the machine does nothing either.
+      if (state === "wanted") return [createdAtMs];
+      const since = state === "ready" ? activity.idleSinceMs(id, readyAtMs ?? createdAtMs) : null;
       return since === null ? [] : [since];
     });
     return {
@@ -109,6 +111,18 @@ export function createAutoscaler({ store, clock, events, activity, log }: Autosc
     };
   }
 
+  /** Boots a worker once, so that the first job finds a sleeping one. */
+  function prewarm(endpointId: EndpointId): void {
+    const endpoint = store.fleet.endpoints().find(({ id }) => id === endpointId);
+    if (endpoint?.settings.workers.prewarm) warm(endpoint, 1, "a new release boots once");
+  }
+
+  function warm({ id, settings }: Endpoint, workers: number, why: string): void {
+    const untilMs = clock.nowMs() + settings.limits.startTimeoutMs + WARM_GRACE_MS;
+    orders.set(id, { workers: Math.min(workers, settings.workers.max), why, untilMs });
+    loop.nudge();
+  }
+
   const loop = createLoop({
     clock,
     tick,
@@ -119,6 +133,7 @@ export function createAutoscaler({ store, clock, events, activity, log }: Autosc
   });
   events.subscribe(({ kind, endpointId }) => {
     if (endpointId === null || kind === "scaler.decide") return;
+    if (kind === "release.live") prewarm(endpointId);
     if (kind === "endpoint.delete") {
       states.delete(endpointId);
       orders.delete(endpointId);
@@ -129,10 +144,7 @@ export function createAutoscaler({ store, clock, events, activity, log }: Autosc
     ...loop,
     warm: (endpointId, workers, why) => {
       const endpoint = store.fleet.endpoints().find(({ id }) => id === endpointId);
-      if (!endpoint) return;
-      const untilMs = clock.nowMs() + endpoint.settings.limits.startTimeoutMs + WARM_GRACE_MS;
-      orders.set(endpointId, { workers: Math.min(workers, endpoint.settings.workers.max), why, untilMs });
-      loop.nudge();
+      if (endpoint) warm(endpoint, workers, why);
     },
   };
 }

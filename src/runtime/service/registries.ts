@@ -1,8 +1,9 @@
 import { RpxError } from "../../contract/error.ts";
 import { canonicalRegistry, parseImageReference } from "../core/image-reference.ts";
-import type { Endpoint, Registry } from "../core/model.ts";
+import type { Endpoint } from "../core/model.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { RegistryLogin } from "../ports/images.ts";
+import type { Registry } from "../ports/registry-store.ts";
 import type { SecretBox } from "../ports/secret-box.ts";
 import type { Store } from "../ports/store.ts";
 

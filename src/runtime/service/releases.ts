@@ -65,7 +65,13 @@ export function createReleases({ store, clock, builders }: ReleasesOptions): Rel
       return await finish(request, release, built);
     } catch (error) {
       // Refused where a newer release has taken its place already.
-      await store.fleet.moveRelease(release, "failed", `not built: ${causeOf(error)}`, clock.nowMs());
+      await store.fleet.moveRelease(
+        release,
+        "failed",
+        `not built: ${causeOf(error)}`,
+        clock.nowMs(),
+        "build",
+      );
       throw newer.signal.aborted ? superseded(release) : error;
     } finally {
       if (building.get(release.endpointId) === newer) building.delete(release.endpointId);
@@ -105,7 +111,7 @@ export function createReleases({ store, clock, builders }: ReleasesOptions): Rel
         const release = candidateRelease === null ? null : store.fleet.release(id, candidateRelease);
         if (release?.state !== "building") continue;
         const reason = "not built: the daemon ended while it was being built; deploy again";
-        await store.fleet.moveRelease(release, "failed", reason, clock.nowMs());
+        await store.fleet.moveRelease(release, "failed", reason, clock.nowMs(), "build");
       }
     },
   };

@@ -40,7 +40,8 @@ export function createSandbox(): Sandbox {
   const own = Object.entries(process.env).filter(
     ([name]) => !/^(RPX_|RUNPOD_|XDG_|DEBUG$|CI$|NODE_ENV$|VITEST)/.test(name),
   );
-  const env: NodeJS.ProcessEnv = { ...Object.fromEntries(own), HOME: folder };
+  // Whether this machine has a Docker engine is nothing to what a test sees, unless it asks.
+  const env: NodeJS.ProcessEnv = { ...Object.fromEntries(own), HOME: folder, RPX_POOL: "process" };
   for (const kind of ["DATA", "CONFIG", "STATE", "CACHE"]) {
     env[`XDG_${kind}_HOME`] = join(folder, kind.toLowerCase());
     mkdirSync(join(folder, kind.toLowerCase()));

@@ -2,15 +2,18 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { RpxError } from "../../../src/contract/error.ts";
 import { LABELS } from "../../../src/runtime/adapters/docker/container-spec.ts";
 import { createEngine, type Engine } from "../../../src/runtime/adapters/docker/engine.ts";
 import { connectEngine } from "../../../src/runtime/adapters/docker/engine-connection.ts";
+import { freeBytesOf } from "../../../src/runtime/adapters/docker/engine-disk.ts";
 import type { WorkerNetwork } from "../../../src/runtime/adapters/docker/network-port.ts";
 import { createStartImages } from "../../../src/runtime/adapters/docker/start-image.ts";
 import { createDockerPool, type DockerPool } from "../../../src/runtime/adapters/docker/worker-pool.ts";
 import { createLogStore, type FileLogStore } from "../../../src/runtime/adapters/files/log-store.ts";
 import { createSystemClock } from "../../../src/runtime/adapters/system/clock.ts";
 import type { BuiltImage, EndpointId, WorkerId, WorkerLimits } from "../../../src/runtime/core/model.ts";
+import type { RegistryLogin } from "../../../src/runtime/ports/images.ts";
 import type { WorkerExit, WorkerStart } from "../../../src/runtime/ports/worker-pool.ts";
 import { NODE_IMAGE } from "./engine.ts";
 
@@ -47,6 +50,10 @@ export type TestPoolOptions = {
   readonly host?: string;
   /** As where this daemon may not use the kernel's freezer. */
   readonly withoutFreezer?: boolean;
+  /** In place of what the engine's own network does. */
+  readonly network?: Partial<WorkerNetwork>;
+  /** Stored registry logins by their name. */
+  readonly logins?: Readonly<Record<string, RegistryLogin>>;
 };
 
 export async function createTestPool(options: TestPoolOptions = {}): Promise<TestPool> {
@@ -66,8 +73,12 @@ async function open(home: Home): Promise<TestPool> {
   const pool = createDockerPool({
     ...{ engine, logs, clock, daemonId, dataDir },
     log: QUIET,
-    network: DEFAULT_BRIDGE,
-    images: createStartImages({ engine, freeBytes: async () => null, login: noLogin }),
+    network: { ...DEFAULT_BRIDGE, ...home.network },
+    images: createStartImages({
+      engine,
+      freeBytes: () => freeBytesOf(engine),
+      login: (name) => home.logins?.[name] ?? noLogin(name),
+    }),
     mountable: [],
     ...(home.withoutFreezer && { findFreezer: async () => null }),
   });
@@ -101,7 +112,7 @@ async function open(home: Home): Promise<TestPool> {
 }
 
 function noLogin(name: string): never {
-  throw new Error(`no registry login "${name}" in this test`);
+  throw new RpxError("not_found", `no registry login "${name}" in this test`);
 }
 
 /** The engine's own network: who reaches whom is another test's. */

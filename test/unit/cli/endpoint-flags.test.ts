@@ -1,5 +1,14 @@
 import { expect, test } from "vitest";
-import { configFromFlags, overlay } from "../../../src/cli/endpoint-flags.ts";
+import { z } from "zod";
+import {
+  CODE_FLAGS,
+  configFromFlags,
+  ENDPOINT_FLAGS,
+  flagPlaces,
+  overlay,
+  type PoolFlag,
+  poolOf,
+} from "../../../src/cli/endpoint-flags.ts";
 import { endpointConfigSchema } from "../../../src/contract/schemas/endpoint.ts";
 
 test("every key of rpx.toml has a flag, and RunPod's spellings are read", () => {
@@ -13,6 +22,10 @@ test("every key of rpx.toml has a flag, and RunPod's spellings are read", () => 
     memory: "8GiB",
     "retention-async": "30m",
     env: ["A=1=2"],
+    base: "python:3.12-slim",
+    entrypoint: '["/bin/sh", "-c"]',
+    command: 'python -u "my handler.py"',
+    registry: "hub",
   });
   expect(endpointConfigSchema.parse(config)).toEqual({
     type: "queue",
@@ -22,7 +35,32 @@ test("every key of rpx.toml has a flag, and RunPod's spellings are read", () => 
     limits: { execution_timeout: "600", memory: "8GiB" },
     retention: { async: "30m" },
     env: { A: "1=2" },
+    image: {
+      base: "python:3.12-slim",
+      entrypoint: ["/bin/sh", "-c"],
+      command: ["python", "-u", "my handler.py"],
+      registry: "hub",
+    },
   });
+});
+
+test("auto is no pool of its own: the daemon decides, or the endpoint keeps what it has", () => {
+  expect([undefined, "auto", "docker", "process"].map((flag) => poolOf(flag as PoolFlag))).toEqual([
+    {},
+    {},
+    { pool: "docker" },
+    { pool: "process" },
+  ]);
+});
+
+test("each key of rpx.toml has a flag of its own", () => {
+  const tables = Object.entries(endpointConfigSchema.shape).flatMap(([table, schema]) => {
+    const inner = schema.unwrap();
+    return inner instanceof z.ZodObject ? Object.keys(inner.shape).map((key) => `${table}.${key}`) : [table];
+  });
+  expect(flagPlaces().toSorted()).toEqual(tables.toSorted());
+  const names = [...Object.keys(ENDPOINT_FLAGS), ...Object.keys(CODE_FLAGS)];
+  expect(new Set(names).size).toBe(names.length);
 });
 
 test.each([
@@ -30,6 +68,9 @@ test.each([
   ["idle-timeout", "soon"],
   ["memory", "8G"],
   ["scale-by", "load"],
+  ["command", "'open"],
+  ["entrypoint", "[1]"],
+  ["entrypoint", "[open"],
 ])("--%s %s is refused by its name", (flag, value) => {
   expect(() => configFromFlags({ [flag]: value })).toThrow(
     expect.objectContaining({ code: "usage", message: expect.stringContaining(flag) }),

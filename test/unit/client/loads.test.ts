@@ -33,7 +33,7 @@ async function packagesOf(args: readonly string[]): Promise<Set<string>> {
 }
 
 const JOB = { id: "job-1", status: "COMPLETED", output: { done: true }, reason: "done", events: [] };
-const STATUS = { health: "ok", disk: {}, uptimeMs: 1 };
+const STATUS = { health: "ok", disk: { usage: [] }, uptimeMs: 1 };
 
 describe("D23: a hot command loads no heavy package", () => {
   test.each([["--help"], ["status"], ["job run hello -i {}"], ["job get job-1"], ["job run --help"]])(

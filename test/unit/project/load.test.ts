@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { RpxError } from "../../../src/contract/error.ts";
-import { loadProject, unenforcedBy } from "../../../src/project/load.ts";
+import { type Given, loadProject } from "../../../src/project/load.ts";
 import { endpointNameFrom } from "../../../src/project/name.ts";
 import { parseProjectFile } from "../../../src/project/project-file.ts";
 import { projectToml } from "../../../src/project/toml.ts";
@@ -25,8 +25,8 @@ function put(files: Record<string, string>): void {
   }
 }
 
-async function refusal(path: string): Promise<RpxError> {
-  const error: unknown = await loadProject(path).catch((caught: unknown) => caught);
+async function refusal(path: string, given: Given = {}): Promise<RpxError> {
+  const error: unknown = await loadProject(path, given).catch((caught: unknown) => caught);
   if (!(error instanceof RpxError)) throw new Error(`not refused: ${JSON.stringify(error)}`);
   return error;
 }
@@ -40,6 +40,8 @@ describe("the handler", () => {
       folder,
       config: {},
       python: null,
+      dockerfile: null,
+      image: null,
     });
   });
 
@@ -77,6 +79,87 @@ describe("the handler", () => {
   });
 });
 
+describe("Dockerfile and image", () => {
+  test("a Dockerfile alone says what runs; .runpod/ wins over the root", async () => {
+    put({ Dockerfile: "FROM a" });
+    expect(await loadProject(folder)).toMatchObject({ handler: null, dockerfile: "Dockerfile", image: null });
+    put({ ".runpod/Dockerfile": "FROM b" });
+    expect((await loadProject(folder)).dockerfile).toBe(".runpod/Dockerfile");
+  });
+
+  test("with a handler beside it the folder has both; with several the Dockerfile alone", async () => {
+    put({ Dockerfile: "", "handler.py": "" });
+    expect(await loadProject(folder)).toMatchObject({ handler: "handler.py", dockerfile: "Dockerfile" });
+    put({ "handler.mjs": "" });
+    expect(await loadProject(folder)).toMatchObject({ handler: null, dockerfile: "Dockerfile" });
+    put({ "rpx.toml": 'handler = "handler.mjs"' });
+    expect(await loadProject(folder)).toMatchObject({ handler: "handler.mjs", dockerfile: "Dockerfile" });
+  });
+
+  test("rpx.toml names another one, a flag one more", async () => {
+    put({ Dockerfile: "", "docker/cpu": "", "docker/gpu": "", "rpx.toml": 'dockerfile = "docker/cpu"' });
+    expect((await loadProject(folder)).dockerfile).toBe("docker/cpu");
+    expect((await loadProject(folder, { dockerfile: "docker/gpu" })).dockerfile).toBe("docker/gpu");
+  });
+
+  test("one that is missing, or outside the folder also by a link, is refused", async () => {
+    put({ "inner/handler.py": "", "Dockerfile.out": "" });
+    const inner = join(folder, "inner");
+    expect((await refusal(inner, { dockerfile: "absent" })).message).toBe(`no Dockerfile absent in ${inner}`);
+    expect((await refusal(inner, { dockerfile: "../Dockerfile.out" })).message).toContain("is not in");
+    symlinkSync("../Dockerfile.out", join(inner, "Dockerfile"));
+    expect((await refusal(inner)).message).toBe(`the Dockerfile Dockerfile is not in ${inner}`);
+  });
+
+  test("an image is the release: no code, and settings all the same", async () => {
+    put({ "handler.py": "", "rpx.toml": 'image = "org/worker:1.2"\n[workers]\nmax = 5\n' });
+    expect(await loadProject(folder)).toMatchObject({
+      image: "org/worker:1.2",
+      handler: null,
+      dockerfile: null,
+      config: { workers: { max: 5 } },
+    });
+    expect((await loadProject(folder)).config).not.toHaveProperty("image");
+  });
+
+  test("a handler or an image on the command line beats the image of rpx.toml", async () => {
+    put({ "handler.py": "", "rpx.toml": 'image = "org/worker:1.2"' });
+    expect(await loadProject(join(folder, "handler.py"))).toMatchObject({
+      handler: "handler.py",
+      image: null,
+    });
+    expect((await loadProject(folder, { image: "org/worker:2" })).image).toBe("org/worker:2");
+  });
+
+  test.each(["handler", "dockerfile", "python"])("an image and a %s exclude each other", async (key) => {
+    put({ "handler.py": "", "rpx.toml": `image = "org/worker:1.2"\n${key} = "handler.py"\n` });
+    expect(await refusal(folder)).toMatchObject({
+      code: "usage",
+      message: `rpx.toml names an image and a ${key}`,
+    });
+  });
+
+  test("an image given needs no handler in the folder", async () => {
+    expect(await loadProject(folder, { image: "org/worker:1" })).toMatchObject({ image: "org/worker:1" });
+  });
+
+  test("[image] is settings", async () => {
+    put({
+      "handler.py": "",
+      "rpx.toml":
+        '[image]\nbase = "python:3.12-slim"\ncommand = ["a", "b"]\nentrypoint = []\nregistry = "hub"\n',
+    });
+    const { image, config } = await loadProject(folder);
+    expect(image).toBeNull();
+    expect(config.image).toEqual({
+      base: "python:3.12-slim",
+      command: ["a", "b"],
+      entrypoint: [],
+      registry: "hub",
+    });
+  });
+});
+
 describe("rpx.toml", () => {
   const refusedLines: readonly (readonly [string, string, number, string])[] = [
     ["a mistyped key", "[workers]\nmin = 0\nmaxx = 3\n", 3, 'did you mean "max"?'],
@@ -95,7 +178,12 @@ describe("rpx.toml", () => {
     ["a bad name", 'handler = "handler.py"\nname = "My Worker"\n', 2, "my-worker"],
     ["a reserved name", 'name = "serverless"\n', 1, "my-worker"],
     ["a value out of range", "[workers]\nmin = -1\n", 2, "correct the value"],
-    ["containers", 'template = "vllm"\n', 1, "handler"],
+    ["what comes later", 'template = "vllm"\n', 1, "handler"],
+    ["an image that is none", 'name = "a"\nimage = 3\n', 2, "org/image:tag"],
+    ["an empty image", 'image = ""\n', 1, "org/image:tag"],
+    ["a mistyped key of [image]", '[image]\nbase = "a"\ncomand = []\n', 3, 'did you mean "command"?'],
+    ["a value of [image]", '[image]\nbase = "a"\ncommand = "python"\n', 3, "correct the value"],
+    ["a key of [image] elsewhere", "entrypoint = []\n", 1, '"entrypoint" belongs under [image]'],
     ["a key after a long text", 'handler = """\nmaxx = 1\n"""\nmaxx = 1\n', 4, "keys here"],
   ];
   test.each(refusedLines)("%s is refused with its line", (_, text, line, hint) => {
@@ -193,17 +281,6 @@ describe("RunPod's own files", () => {
       warnings: [expect.stringContaining("input")],
     });
   });
-});
-
-test("what the process pool cannot hold a handler to is named", () => {
-  expect(
-    unenforcedBy("process", {
-      gpu: { count: 1 },
-      limits: { memory: "8GiB", cpus: 2, execution_timeout: "10m" },
-      volumes: { models: "/runpod-volume" },
-    }),
-  ).toEqual(["gpu", "limits.memory", "limits.cpus", "volumes"]);
-  expect(unenforcedBy("process", { gpu: { count: 0 }, workers: { max: 2 } })).toEqual([]);
 });
 
 test.each([

@@ -39,6 +39,20 @@ test("a nudge during a pass makes another after the shortest pause", async () =>
   expect(passesAtMs).toEqual([0, 10]);
 });
 
+test("what a nudge came with goes first, and what that brings about at the end of its turn", async () => {
+  const { clock, loop, passesAtMs } = setUp();
+  loop.start();
+  await clock.advance(100);
+  const passesThen: number[] = [];
+  clock.endOfTurn(() => {
+    loop.nudge();
+    // As a request does that is read in the next turn, and commits at its end.
+    clock.endOfTurn(() => clock.endOfTurn(() => passesThen.push(passesAtMs.length)));
+  });
+  await clock.advance(10);
+  expect([passesThen, passesAtMs]).toEqual([[1], [0, 100]]);
+});
+
 test("without a nudge it runs after the longest pause, and not after its stop", async () => {
   const { clock, loop, passesAtMs } = setUp();
   loop.start();

@@ -1,9 +1,9 @@
-import { statfs } from "node:fs/promises";
 import type { Artifacts, DiskShare } from "../../ports/artifacts.ts";
 import type { Images } from "../../ports/images.ts";
 import type { ReleaseBuilder } from "../../ports/worker-pool.ts";
 import { createEngine, type Engine } from "./engine.ts";
 import { connectEngine } from "./engine-connection.ts";
+import { freeBytesOf } from "./engine-disk.ts";
 import { createBuildCacheShare, createImageArtifacts } from "./image-artifacts.ts";
 import { createImageBuilder, type ImageBuilderDeps } from "./image-builder.ts";
 import { createImages } from "./images.ts";
@@ -53,16 +53,4 @@ export function createDocker({ environment, clock, log, logs, dataDir, ...deps }
     artifacts: [createImageArtifacts({ engine, daemonId })],
     diskShares: [createBuildCacheShare(engine)],
   };
-}
-
-/** Null where the engine's folder is not on this machine: another's, or a virtual machine behind a socket of this one. */
-async function freeBytesOf(engine: Engine): Promise<number | null> {
-  const folder = engine.facts()?.rootDir;
-  if (!engine.isSocket || folder === undefined) return null;
-  try {
-    const { bavail, bsize } = await statfs(folder);
-    return bavail * bsize;
-  } catch {
-    return null;
-  }
 }

@@ -101,10 +101,12 @@ export function createRoster(deps: RosterDeps): Roster {
   async function conclude(entry: Entry, details: ContainerDetails | null, unseen = false): Promise<void> {
     if (entry.ending) return;
     entry.ending = true;
+    // What is asked while its last lines come is not why it ended.
+    const { workerId, endpointId, asked } = entry;
     const limit = new AbortController();
     await Promise.race([entry.follower.ended, clock.sleep(OUTPUT_END_MS, limit.signal)]);
     limit.abort();
-    const { workerId, endpointId, asked, oom, overDisk, byHand } = entry;
+    const { oom, overDisk, byHand } = entry;
     const isRecent = byHand !== null && clock.nowMs() - byHand.atMs < BY_HAND_MS;
     entry.exit = containerExit({
       ...{ workerId, details, asked, oom, overDisk, unseen },

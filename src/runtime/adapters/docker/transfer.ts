@@ -5,7 +5,7 @@ import type { OnStep } from "../../ports/worker-pool.ts";
 export type TransferMessage = {
   readonly id?: unknown;
   readonly status?: unknown;
-  readonly progressDetail?: { readonly current?: unknown; readonly total?: unknown };
+  readonly progressDetail?: { readonly current?: unknown; readonly total?: unknown } | null;
   readonly error?: unknown;
 };
 

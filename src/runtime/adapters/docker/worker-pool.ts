@@ -145,10 +145,12 @@ export function createDockerPool(deps: DockerPoolDeps): DockerPool {
     let isMade = false;
     try {
       signal.throwIfAborted();
-      await network.ensure();
       const onPull = (percent: number | null) => onPhase({ phase: "pull", percent });
       const image = await images.ensure(built, onPull, signal);
       onPhase({ phase: "create" });
+      // Beside the container's making: it asks two programs of this machine, which takes as long.
+      const guarded = network.ensure();
+      guarded.catch(() => {});
       const spec = containerSpec({
         ...{ worker, built, daemonId, image },
         networkMode: network.name,
@@ -159,6 +161,7 @@ export function createDockerPool(deps: DockerPoolDeps): DockerPool {
       for (const warning of spec.warnings) log.warn({ workerId, warning }, "worker limited");
       isMade = true;
       const containerId = await containers.create(spec.options, signal);
+      await guarded;
       onPhase({ phase: "boot" });
       await containers.start(containerId, signal);
       await network.onContainerStarted(containerId);

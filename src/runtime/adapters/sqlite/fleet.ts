@@ -180,11 +180,11 @@ export function createFleetStore({ db, commit, journal }: FleetOptions): FleetSt
           ? releases.goLive(ref, { reason, built }, nowMs)
           : releases.prove(ref, built, reason, nowMs),
       ),
-    moveRelease: (ref, to, reason, nowMs) =>
+    moveRelease: (ref, to, reason, nowMs, failure) =>
       commit.run("essential", () =>
         to === "live"
           ? releases.goLive(ref, { reason }, nowMs)
-          : releases.endCandidate(ref, to, reason, nowMs),
+          : releases.endCandidate(ref, to, { reason, ...(failure && { failure }) }, nowMs),
       ),
     setReleaseReason: (ref, reason) => commit.run("unsynced", () => releases.reword(ref, reason)),
     release: releases.read,
@@ -203,7 +203,8 @@ export function createFleetStore({ db, commit, journal }: FleetOptions): FleetSt
     moveWorker: (id, change, nowMs) => commit.run("essential", () => move(id, change, nowMs)),
     parkWorker: (id, depth, reason, nowMs) => commit.run("essential", () => park(id, depth, reason, nowMs)),
     setStartStep: (id, { phase, reason, handle = null }, nowMs) =>
-      commit.run("unsynced", () => {
+      // That it runs, and as what, must be known also on a full disk.
+      commit.run(phase === "boot" ? "essential" : "unsynced", () => {
         setStartStep.run(phase, reason, handle, nowMs, id);
       }),
     setWorkerReason: (id, reason) =>

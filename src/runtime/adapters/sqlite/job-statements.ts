@@ -84,6 +84,11 @@ export function prepareJobStatements(db: DatabaseSync) {
   const pinnedTo = db.prepare(
     `SELECT ${JOB_ROW} FROM jobs WHERE endpoint_id = ? AND pinned = ? AND pinned > 0 AND state IN ('IN_QUEUE', 'IN_PROGRESS') ORDER BY seq`,
   );
+  // jobs_pinned: so are those that have not ended.
+  const pinnedCounts = db.prepare(
+    `SELECT sum(state = 'IN_QUEUE') AS queued, sum(state = 'IN_PROGRESS') AS running FROM jobs INDEXED BY jobs_pinned
+     WHERE endpoint_id = ? AND pinned > 0 AND state IN ('IN_QUEUE', 'IN_PROGRESS')`,
+  );
   // In the order of their delivery: jobs of one take are handed over in queue order.
   const leased = db.prepare(
     `SELECT ${JOB_ROW} FROM jobs WHERE worker_id = ? AND state = 'IN_PROGRESS' ORDER BY taken_at_ms, low_priority, seq`,
@@ -169,6 +174,7 @@ export function prepareJobStatements(db: DatabaseSync) {
     queuedLater,
     readyByQueue,
     pinnedTo,
+    pinnedCounts,
     leased,
     prefetched,
     expired,

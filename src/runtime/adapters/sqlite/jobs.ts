@@ -269,7 +269,10 @@ export function createJobStore({ db, commit, journal, counts }: JobsOptions): Jo
     leases: (workerId) => sql.leased.all(workerId).map((row) => jobOf(row) as RunningJob),
     counts: (endpointId, owner) => counts.read(endpointId, owner),
     sample: (endpointId) => {
-      const { inQueue, inProgress } = counts.read(endpointId, null);
+      const all = counts.read(endpointId, null);
+      const pinned = sql.pinnedCounts.get(endpointId);
+      const inQueue = all.inQueue - Number(pinned?.queued);
+      const inProgress = all.inProgress - Number(pinned?.running);
       // Counting thousands takes 0.4 ms: only where the counters do not tell.
       const inQueueNormal = sql.anyUnhurried.get(endpointId)
         ? Number(sql.queuedNormal.get(endpointId)?.n)

@@ -1,5 +1,5 @@
 import type { DatabaseSync } from "node:sqlite";
-import type { RegistryStore } from "../../ports/store.ts";
+import type { RegistryStore } from "../../ports/registry-store.ts";
 import type { GroupCommit } from "./group-commit.ts";
 import type { JournalWriter } from "./journal.ts";
 import { type Row, registryOf } from "./rows.ts";

@@ -1,11 +1,24 @@
 import type { DatabaseSync } from "node:sqlite";
-import { type BuiltRelease, type EndpointId, NO_RELEASE, type Release } from "../../core/model.ts";
+import {
+  type BuiltRelease,
+  type EndpointId,
+  NO_RELEASE,
+  type Release,
+  type ReleaseFailure,
+} from "../../core/model.ts";
 import { releaseStatesBefore } from "../../core/release-machine.ts";
 import type { ReleaseDraft, ReleaseRef } from "../../ports/store.ts";
 import type { JournalWriter } from "./journal.ts";
 import { endpointOf, NOT_BUILT, type Row, releaseOf } from "./rows.ts";
 
 type End = "superseded" | "failed";
+
+/** What a step stores beside the state. */
+type Facts = {
+  readonly reason: string;
+  readonly built?: BuiltRelease | null;
+  readonly failure?: ReleaseFailure | null;
+};
 
 /** The rows of releases and what endpoints say of them. Every function runs inside a transaction. */
 export function createReleases(db: DatabaseSync, journal: JournalWriter) {
@@ -18,7 +31,7 @@ export function createReleases(db: DatabaseSync, journal: JournalWriter) {
   // The guard: the states that the release table lets move there.
   const move = db.prepare(
     `UPDATE releases SET state = ?1, reason = ?2, built = coalesce(?3, built),
-       live_at_ms = CASE WHEN ?1 = 'live' THEN ?4 ELSE live_at_ms END
+       live_at_ms = CASE WHEN ?1 = 'live' THEN ?4 ELSE live_at_ms END, failure = ?8
      WHERE endpoint_id = ?5 AND version = ?6 AND state IN (SELECT value FROM json_each(?7))`,
   );
   const reword = db.prepare(
@@ -70,13 +83,14 @@ export function createReleases(db: DatabaseSync, journal: JournalWriter) {
   function step(
     { endpointId, version }: ReleaseRef,
     to: Exclude<Release["state"], "building">,
-    { reason, built = null }: { reason: string; built?: BuiltRelease | null },
+    { reason, built = null, failure = null }: Facts,
     nowMs: number,
   ): Release | null {
     const before = read(endpointId, version);
     const builtText = built === null ? null : JSON.stringify(built);
     const guard = JSON.stringify(releaseStatesBefore(to));
-    if (move.run(to, reason, builtText, nowMs, endpointId, version, guard).changes !== 1) return null;
+    const moved = move.run(to, reason, builtText, nowMs, endpointId, version, guard, failure);
+    if (moved.changes !== 1) return null;
     const after = read(endpointId, version);
     if (after) record(after, ownerOf(endpointId), before?.state ?? null, nowMs);
     return after;
@@ -94,10 +108,10 @@ export function createReleases(db: DatabaseSync, journal: JournalWriter) {
     return true;
   }
 
-  function endCandidate(ref: ReleaseRef, to: End, reason: string, nowMs: number): boolean {
+  function endCandidate(ref: ReleaseRef, to: End, facts: Facts, nowMs: number): boolean {
     // The one that serves ends by another's going live, or its endpoint would point at one that has ended.
     if (endpointById.get(ref.endpointId)?.candidate_release !== ref.version) return false;
-    if (!step(ref, to, { reason }, nowMs)) return false;
+    if (!step(ref, to, facts, nowMs)) return false;
     setCandidate.run(null, ref.endpointId);
     return true;
   }
@@ -113,7 +127,7 @@ export function createReleases(db: DatabaseSync, journal: JournalWriter) {
     const version = last.version + 1;
     if (candidateRelease !== null) {
       const reason = `release ${version} took its place before it went live`;
-      endCandidate({ endpointId: id, version: candidateRelease }, "superseded", reason, nowMs);
+      endCandidate({ endpointId: id, version: candidateRelease }, "superseded", { reason }, nowMs);
     }
     const release: Release = {
       ...draft,

@@ -8,13 +8,14 @@ import type {
   JobState,
   JournalEvent,
   Key,
-  Registry,
   Release,
+  ReleaseFailure,
   Secret,
   TerminalState,
   Worker,
   WorkerId,
 } from "../../core/model.ts";
+import type { Registry } from "../../ports/registry-store.ts";
 
 /** A row as node:sqlite returns it. */
 export type Row = Record<string, unknown>;
@@ -122,6 +123,7 @@ export function releaseOf(row: Row): Release {
     version: row.version as number,
     state: row.state as Release["state"],
     reason: row.reason as string,
+    ...(row.failure !== null && { failure: row.failure as ReleaseFailure }),
     spec: specOf(row.spec as string),
     built: builtOf(row.built as string),
     diff: JSON.parse(row.diff as string) as Release["diff"],

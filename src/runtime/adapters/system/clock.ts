@@ -27,7 +27,7 @@ const MACHINE: TimeSource = {
 };
 
 /**
- * The machine's clock as the daemon's own time: starts at max(wall, newest stored time), then advances with
+ * The machine's clock as the daemon's own time: starts at the wall clock, or past the newest stored time where that is later, then advances with
  * the monotonic clock and follows the wall clock slowly, never backwards (F-24). Time in which the machine slept is not
  * time of the daemon's.
  */
@@ -37,7 +37,8 @@ export function createSystemClock(options: {
   readonly source?: TimeSource;
 }): Clock {
   const source = options.source ?? MACHINE;
-  let ownMs = Math.max(source.wallMs(), options.newestStoredMs);
+  // Past what is stored: what comes from before this daemon is told by its time.
+  let ownMs = Math.max(source.wallMs(), options.newestStoredMs + 1);
   let readAtMs = source.monotonicMs();
 
   function nowMs(): number {

@@ -1,6 +1,6 @@
 import type { Activity } from "../../core/activity.ts";
 import type { Crashes } from "../../core/crash-backoff.ts";
-import type { Worker, WorkerEnd, WorkerId } from "../../core/model.ts";
+import type { EndpointId, Worker, WorkerEnd, WorkerId } from "../../core/model.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Store } from "../../ports/store.ts";
 import type { WorkerExit } from "../../ports/worker-pool.ts";
@@ -40,6 +40,10 @@ export type Ends = {
   startFailed(worker: Worker, reason: string): Promise<void>;
   /** When a worker was asked to end; null before. */
   stopAskedAtMs(workerId: WorkerId): number | null;
+  /** Whether a worker of a release that does not serve has ended, through no fault of its pool's being away. */
+  hasFailed(ref: Pick<Worker, "endpointId" | "release">): boolean;
+  /** The endpoint is gone. */
+  forget(endpointId: EndpointId): void;
 };
 
 /** A condemned worker that does not die is killed again after this long. */
@@ -49,6 +53,8 @@ export function createEnds(options: EndsOptions): Ends {
   const { store, clock, fleet, activity, crashes, log } = options;
   const stopAskedAtMs = new Map<WorkerId, number>();
   const condemnedAtMs = new Map<WorkerId, number>();
+  /** The last release of an endpoint whose worker ended before it served: it is tried no more. */
+  const failed = new Map<EndpointId, number>();
   let exits: WorkerExit[] = [];
 
   /** Its polls are answered first, so that the signal finds it between two of them. */
@@ -67,7 +73,10 @@ export function createEnds(options: EndsOptions): Ends {
     if (!worker || nowMs - (condemnedAtMs.get(workerId) ?? Number.NEGATIVE_INFINITY) < KILL_AGAIN_MS) return;
     condemnedAtMs.set(workerId, nowMs);
     // One that never asked for a job is a failed start like one that exits (F-13).
-    if (worker.state === "starting") recordCrash(worker, reason, false);
+    if (worker.state === "starting") {
+      noteFailure(worker);
+      recordCrash(worker, reason, false);
+    }
     if (worker.state !== "gone") {
       log.warn({ workerId, reason }, "worker condemned");
       await Promise.all([
@@ -86,8 +95,7 @@ export function createEnds(options: EndsOptions): Ends {
   /** A worker that the pool does not know has ended already. */
   async function buryMissing(worker: Worker, reason: string): Promise<void> {
     const present = (await fleet.poolOf(worker).list()).some(({ workerId }) => workerId === worker.id);
-    if (!present)
-      await store.fleet.moveWorker(worker.id, { to: "gone", reason, revoke: true }, clock.nowMs());
+    if (!present) await bury(worker, { reason, bad: false });
   }
 
   async function settle(): Promise<void> {
@@ -102,11 +110,11 @@ export function createEnds(options: EndsOptions): Ends {
     if (worker && worker.state !== "gone") await recordExit(worker, exit);
     stopAskedAtMs.delete(workerId);
     condemnedAtMs.delete(workerId);
-    if (worker) await forget(worker);
+    if (worker) await forgetExit(worker);
   }
 
   /** What cannot be dropped now is listed again by its pool, and dropped then. */
-  async function forget(worker: Worker): Promise<void> {
+  async function forgetExit(worker: Worker): Promise<void> {
     await fleet
       .poolOf(worker)
       .forget(worker.id)
@@ -133,15 +141,25 @@ export function createEnds(options: EndsOptions): Ends {
 
   /** A worker that ended badly stays in view until its next try. */
   async function bury(
-    { id, endpointId }: Worker,
+    worker: Worker,
     { reason, bad, exit }: { reason: string; bad: boolean; exit?: WorkerEnd },
   ): Promise<void> {
+    const { id, endpointId } = worker;
+    noteFailure(worker);
     const nowMs = clock.nowMs();
     const { retryAtMs } = crashes.of(endpointId);
     const waits = bad && retryAtMs > nowMs;
     const said = waits ? `${reason}; next try in ${Math.ceil((retryAtMs - nowMs) / 1_000)} s` : reason;
     const to = waits ? "failed" : "gone";
     await store.fleet.moveWorker(id, { to, reason: said, revoke: true, ...(exit && { exit }) }, nowMs);
+  }
+
+  /** A release fails with its worker in a turn that follows: none of its workers is started in between. */
+  function noteFailure(worker: Worker): void {
+    const { endpointId, release } = worker;
+    const serves = fleet.endpoint(endpointId)?.liveRelease === release;
+    const isOwnFault = fleet.poolOf(worker).away() === null && !options.isShuttingDown();
+    if (!serves && isOwnFault) failed.set(endpointId, release);
   }
 
   async function startFailed(worker: Worker, reason: string): Promise<void> {
@@ -163,6 +181,8 @@ export function createEnds(options: EndsOptions): Ends {
     condemn,
     startFailed,
     stopAskedAtMs: (workerId) => stopAskedAtMs.get(workerId) ?? null,
+    hasFailed: ({ endpointId, release }) => failed.get(endpointId) === release,
+    forget: (endpointId) => void failed.delete(endpointId),
   };
 }
 

@@ -46,6 +46,8 @@ export type ReconcilerOptions = {
   readonly unfitReason: (workerId: WorkerId) => string | null;
   /** Answers a worker's held polls at once, so that it notices that it is asked to end. */
   readonly releasePolls: (workerId: WorkerId) => void;
+  /** The same for those that ask for jobs alone. */
+  readonly releaseTakes: (workerId: WorkerId) => void;
   readonly log: Log;
 };
 
@@ -74,6 +76,7 @@ export type Reconciler = {
    * outlive the daemon keep theirs, unless `all`.
    */
   shutDown(graceMs: number, all: boolean): Promise<void>;
+  readonly hasFailed: Ends["hasFailed"];
   /** Failed starts in a row and when the next start may be. */
   readonly crashState: Crashes["of"];
 };
@@ -112,7 +115,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     isShuttingDown: () => shuttingDown,
   });
   const starts: Starts = createStarts({ ...options, fleet, onFailed: ends.startFailed });
-  const sleep = createSleep({ ...options, fleet, shortageOf: starts.shortageOf, condemn: ends.condemn });
+  const sleep = createSleep({ ...options, fleet, roomFor: starts.roomFor, condemn: ends.condemn });
   const adoption = createAdoption({
     store,
     clock,
@@ -131,6 +134,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   }
   events.subscribe(({ kind, endpointId }) => {
     if ((kind === "job.complete" || kind === "release.live") && endpointId) crashes.forget(endpointId);
+    if (kind === "endpoint.delete" && endpointId) ends.forget(endpointId);
     const isFleet = ["scaler.", "worker.", "endpoint.", "release."].some((prefix) => kind.startsWith(prefix));
     if (isFleet || (kind.startsWith("job.") && kind !== "job.submit" && kind !== "job.take")) loop.nudge();
   });
@@ -172,8 +176,10 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     // Meanwhile settings may have changed, or a start have failed: it holds back the next one.
     const now = others.length === 0 ? actions : plan(endpointId);
     const orders = now.flatMap((action) => (action.kind === "start" ? [action] : [])).slice(0, START_BATCH);
-    const reason = fleet.endpoint(endpointId)?.desired.reason ?? "";
-    await Promise.all(orders.map(({ release }) => starts.order(endpointId, release, reason)));
+    const endpoint = fleet.endpoint(endpointId);
+    const reasonOf = (release: number) =>
+      release === endpoint?.liveRelease ? endpoint.desired.reason : `release ${release} has to prove itself`;
+    await Promise.all(orders.map(({ release }) => starts.order(endpointId, release, reasonOf(release))));
     if (orders.length > 0) loop.nudge();
   }
 
@@ -202,7 +208,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       max: settings.workers.max === 0 ? 0 : settings.workers.max + settings.workers.extra,
       paused: endpoint.paused,
       liveRelease,
-      provingRelease: isProving ? candidate : null,
+      provingRelease: isProving && !ends.hasFailed({ endpointId: id, release: candidate }) ? candidate : null,
       startTimeoutMs: settings.limits.startTimeoutMs,
       retryAtMs: crashes.of(id).retryAtMs,
       sleeps: settings.workers.flashboot && live ? fleet.poolOf(live.spec).sleeps : [],
@@ -298,6 +304,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     drain,
     wakeOne: sleep.wakeOne,
     shutDown,
+    hasFailed: ends.hasFailed,
     crashState: crashes.of,
   };
 }

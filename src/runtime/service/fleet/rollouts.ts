@@ -1,15 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { jobIdOf } from "../../core/job-id.ts";
 import { isTerminal } from "../../core/job-machine.ts";
-import type {
-  Endpoint,
-  EndpointId,
-  PoolKind,
-  QueuedJob,
-  Release,
-  ReleaseTest,
-  Worker,
-} from "../../core/model.ts";
+import type { Endpoint, EndpointId, QueuedJob, Release, ReleaseTest, Worker } from "../../core/model.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Random } from "../../ports/random.ts";
 import type { JobView, Store } from "../../ports/store.ts";
@@ -20,8 +12,8 @@ export type RolloutsOptions = {
   readonly clock: Clock;
   readonly random: Random;
   readonly events: Events;
-  /** Whether a pool cannot be reached now: what fails meanwhile is no fault of a release. */
-  readonly isAway: (pool: PoolKind) => boolean;
+  /** Whether a worker of a release that does not serve yet has failed, not with its daemon or while its pool was away. */
+  readonly hasFailed: (ref: Pick<Worker, "endpointId" | "release">) => boolean;
   readonly log: {
     info(fields: object, message: string): void;
     error(fields: object, message: string): void;
@@ -42,6 +34,8 @@ const TEST_WAIT_MS = 60_000;
 const TEST_RETENTION_MS = 3_600_000;
 /** Characters of an output that a reason quotes. */
 const MAX_QUOTED_LENGTH = 200;
+/** Workers among which the one of a release is looked for that failed while no daemon ran. */
+const MOST_LOOKED_AT = 100;
 const ENDED: readonly Worker["state"][] = ["failed", "gone"];
 
 export function createRollouts(options: RolloutsOptions): Rollouts {
@@ -90,6 +84,17 @@ export function createRollouts(options: RolloutsOptions): Rollouts {
     if (isReady) settle(prove(release));
   }
 
+  /** After a start: its worker may have ended while no daemon ran. */
+  function resume(endpointId: EndpointId): void {
+    const release = provingOf(endpointOf(endpointId));
+    if (!release) return;
+    const { version } = release;
+    const last = store.fleet
+      .listWorkers({ endpointId, limit: MOST_LOOKED_AT })
+      .find((worker) => worker.release === version);
+    settle(failByWorker(endpointId, version, last?.reason ?? "it ended"));
+  }
+
   async function prove(release: Release): Promise<void> {
     const end = new AbortController();
     testing.set(release.endpointId, { version: release.version, end });
@@ -97,7 +102,7 @@ export function createRollouts(options: RolloutsOptions): Rollouts {
       const failure = await firstFailure(release, end.signal);
       if (!running || end.signal.aborted) return;
       if (failure === null) await goLive(release, "serves");
-      else await store.fleet.moveRelease(release, "failed", failure, clock.nowMs());
+      else await store.fleet.moveRelease(release, "failed", failure, clock.nowMs(), "test");
     } finally {
       if (testing.get(release.endpointId)?.version === release.version) testing.delete(release.endpointId);
     }
@@ -171,9 +176,11 @@ export function createRollouts(options: RolloutsOptions): Rollouts {
   /** A release that proves itself fails with its worker: a second try would be the same code again. */
   async function failByWorker(endpointId: EndpointId, version: number, reason: string): Promise<void> {
     const release = provingOf(endpointOf(endpointId));
-    if (release?.version !== version || options.isAway(release.spec.pool)) return look(endpointId);
+    if (release?.version !== version || !options.hasFailed({ endpointId, release: version }))
+      return look(endpointId);
     testing.get(endpointId)?.end.abort();
-    await store.fleet.moveRelease(release, "failed", `its first worker failed: ${reason}`, clock.nowMs());
+    const said = `its first worker failed: ${reason}`;
+    await store.fleet.moveRelease(release, "failed", said, clock.nowMs(), "worker");
   }
 
   /** The tests of a release that is over, whichever way, are of no use any more. */
@@ -187,7 +194,7 @@ export function createRollouts(options: RolloutsOptions): Rollouts {
   return {
     start: () => {
       running = true;
-      for (const { id } of store.fleet.endpoints()) look(id);
+      for (const { id } of store.fleet.endpoints()) resume(id);
     },
     stop: () => {
       running = false;

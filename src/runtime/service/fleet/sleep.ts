@@ -10,10 +10,10 @@ export type SleepOptions = {
   readonly clock: Clock;
   readonly events: Events;
   readonly fleet: Fleet;
-  /** Answers a worker's held polls at once: one that sleeps must not be matched, one that was woken polls afresh. */
-  readonly releasePolls: (workerId: WorkerId) => void;
-  /** Why a worker cannot have its part of the machine back now; null: it can. */
-  readonly shortageOf: (worker: Worker) => string | null;
+  /** Answers a worker's held takes at once: one that sleeps must not be matched, one that was woken asks afresh. */
+  readonly releaseTakes: (workerId: WorkerId) => void;
+  /** Why a worker cannot have its part of the machine back now, null: it can. Sleepers of others are asked to make room. */
+  readonly roomFor: (worker: Worker) => Promise<string | null>;
   readonly condemn: (workerId: WorkerId, reason: string) => Promise<void>;
   readonly log: { warn(fields: object, message: string): void };
 };
@@ -65,7 +65,7 @@ export function createSleep(options: SleepOptions): Sleep {
   async function park(workerId: WorkerId, depth: SleepDepth, reason: string): Promise<void> {
     // The row first: from then on nobody hands it a job.
     if (!(await store.fleet.parkWorker(workerId, depth, reason, clock.nowMs()))) return;
-    options.releasePolls(workerId);
+    options.releaseTakes(workerId);
     await inTurn(workerId, async () => {
       const worker = store.fleet.worker(workerId);
       // Woken or ended meanwhile.
@@ -74,23 +74,28 @@ export function createSleep(options: SleepOptions): Sleep {
         await fleet.poolOf(worker).park(workerId, depth);
       } catch (error) {
         log.warn({ workerId, err: error }, "worker could not be put to sleep");
-        await store.fleet.moveWorker(
-          workerId,
-          { to: "ready", reason: "awake: it could not sleep" },
-          clock.nowMs(),
-        );
+        await stayUp(worker);
       }
     });
   }
 
+  /** It would be asked to sleep again at once: it ends instead, unless it was its pool that went away. */
+  async function stayUp(worker: Worker): Promise<void> {
+    const { id } = worker;
+    if (fleet.poolOf(worker).away() === null)
+      return fleet.drain(id, "idle, and it could not be put to sleep");
+    await store.fleet.moveWorker(id, { to: "ready", reason: "awake: it could not sleep" }, clock.nowMs());
+  }
+
   async function wake(workerId: WorkerId): Promise<void> {
     const worker = store.fleet.worker(workerId);
-    if (worker?.state !== "parked") return;
+    // Of a pool that is away nothing is asked: the next pass after its return wakes who is wanted.
+    if (worker?.state !== "parked" || fleet.poolOf(worker).away() !== null) return;
     frozen.get(worker.endpointId)?.delete(workerId);
     woken.set(workerId, clock.nowMs());
     if (worker.asleep === "stopped") return wakeStopped(worker);
-    // What it polled before it slept may be lost: it polls afresh.
-    options.releasePolls(workerId);
+    // What it asked before it slept may be lost: it asks afresh.
+    options.releaseTakes(workerId);
     const ready = store.fleet.moveWorker(
       workerId,
       { to: "ready", reason: "woken, asking for jobs" },
@@ -100,13 +105,13 @@ export function createSleep(options: SleepOptions): Sleep {
     try {
       await Promise.all([ready, thawed]);
     } catch (error) {
-      await options.condemn(workerId, `it could not be woken: ${String(error)}`);
+      await notWoken(worker, error);
     }
   }
 
   /** Its program begins anew: it is ready when it asks for a job. */
   async function wakeStopped(worker: Worker): Promise<void> {
-    const short = options.shortageOf(worker);
+    const short = await options.roomFor(worker);
     if (short !== null) return store.fleet.setWorkerReason(worker.id, `asleep: ${short}`);
     const moved = await store.fleet.moveWorker(
       worker.id,
@@ -119,8 +124,15 @@ export function createSleep(options: SleepOptions): Sleep {
       const reason = "woken: booting the handler again";
       await store.fleet.setStartStep(worker.id, { phase: "boot", reason }, clock.nowMs());
     } catch (error) {
-      await options.condemn(worker.id, `it could not be woken: ${String(error)}`);
+      await notWoken(worker, error);
     }
+  }
+
+  /** One whose pool went away meanwhile is woken when it is back: row and pool are brought together again then. */
+  async function notWoken(worker: Worker, error: unknown): Promise<void> {
+    log.warn({ workerId: worker.id, err: error }, "worker not woken");
+    if (fleet.poolOf(worker).away() === null)
+      await options.condemn(worker.id, `it could not be woken: ${String(error)}`);
   }
 
   function wakeOne(endpointId: EndpointId): void {
@@ -133,8 +145,9 @@ export function createSleep(options: SleepOptions): Sleep {
     if (worker.state === "parked" && worker.asleep !== null && asleep !== worker.asleep)
       await inTurn(worker.id, () => fleet.poolOf(worker).park(worker.id, worker.asleep ?? "frozen"));
     // Parking or waking was cut off by the end of the daemon before.
-    if (worker.state !== "parked" && asleep !== null)
-      await inTurn(worker.id, () => fleet.poolOf(worker).wake(worker.id));
+    if (worker.state === "parked" || asleep === null) return;
+    woken.set(worker.id, clock.nowMs());
+    await inTurn(worker.id, () => fleet.poolOf(worker).wake(worker.id));
   }
 
   return { park, wake, wakeOne, wokenAtMs: (workerId) => woken.get(workerId) ?? null, restore };

@@ -38,8 +38,8 @@ export type Starts = {
   order(endpointId: EndpointId, release: number, reason: string): Promise<void>;
   /** Starts the waiting workers that fit, oldest first; says of the others what they wait for. */
   admit(): Promise<void>;
-  /** Why a worker that sleeps cannot have its part back now; null: it can. */
-  shortageOf(worker: Worker): string | null;
+  /** Why a worker cannot have its part of the machine now, null: it can. Sleepers of others are asked to make room. */
+  roomFor(worker: Worker): Promise<string | null>;
   /** Gives a start up; false when none is under way. */
   abort(workerId: WorkerId): boolean;
   isUnderWay(workerId: WorkerId): boolean;
@@ -59,6 +59,8 @@ export function createStarts(options: StartsOptions): Starts {
   /** Tokens of workers that wait; a row without one is of a daemon before. */
   const tokens = new Map<WorkerId, string>();
   const underWay = new Map<WorkerId, UnderWay>();
+  /** Sleepers that were asked to make room and are still there. */
+  const evicted = new Set<WorkerId>();
   let stopped = false;
 
   async function order(endpointId: EndpointId, release: number, reason: string): Promise<void> {
@@ -100,7 +102,11 @@ export function createStarts(options: StartsOptions): Starts {
     if (away !== null) return `waits for the ${pool.kind} pool: ${away}`;
     pool.prepare();
     if (options.workerUrl(pool.kind) === null) return "waits for the network of its pool";
-    const short = shortageOf(worker);
+    return roomFor(worker);
+  }
+
+  async function roomFor(worker: Worker): Promise<string | null> {
+    const short = shortage(claimOf(worker, null), holders(worker.id), options.budget);
     if (short !== null) await evictFor(worker);
     return short;
   }
@@ -119,22 +125,25 @@ export function createStarts(options: StartsOptions): Starts {
     return { workerId: worker.id, endpoint, needs: needsOf(workerLimits(hardware), asleep) };
   }
 
-  const shortageOf = (worker: Worker): string | null =>
-    shortage(claimOf(worker, null), holders(worker.id), options.budget);
-
   /** Sleeping workers of other endpoints give up what they hold, longest asleep first, where that makes room. */
   async function evictFor(worker: Worker): Promise<void> {
-    const all = holders(worker.id);
+    const holding = holders(worker.id);
+    const present = new Set(holding.map(({ workerId }) => workerId));
+    for (const id of evicted) if (!present.has(id)) evicted.delete(id);
+    // Who was asked to go before counts as gone, or one look after another asks the next.
+    const all = holding.filter(({ workerId }) => !evicted.has(workerId));
     const sleepers = all
       .filter(({ worker: { state, endpointId } }) => state === "parked" && endpointId !== worker.endpointId)
       .sort((a, b) => (a.worker.parkedAtMs ?? 0) - (b.worker.parkedAtMs ?? 0));
     const claim = claimOf(worker, null);
-    for (let count = 1; count <= sleepers.length; count += 1) {
+    for (let count = 0; count <= sleepers.length; count += 1) {
       const leaving = new Set(sleepers.slice(0, count).map(({ workerId }) => workerId));
       const staying = all.filter(({ workerId }) => !leaving.has(workerId));
       if (shortage(claim, staying, options.budget) !== null) continue;
-      for (const id of leaving)
+      for (const id of leaving) {
+        evicted.add(id);
         await fleet.drain(id, `asleep: gives its place to a worker of ${claim.endpoint}`);
+      }
       return;
     }
   }
@@ -158,16 +167,18 @@ export function createStarts(options: StartsOptions): Starts {
     // A worker that is no longer wanted has left this state: then nothing is started.
     const moved = await store.fleet.moveWorker(workerId, { to: "starting", reason: "starting" }, nowMs);
     if (!moved) return;
+    let handle: string;
     try {
       if (token === undefined) throw new RpxError("unavailable", "the daemon that ordered it is gone");
       const start = describe(worker, token);
-      const { handle } = await fleet.poolOf(worker).start(start, stepRecorder(workerId), signal);
-      const reason = "booting the handler";
-      await store.fleet.setStartStep(workerId, { phase: "boot", reason, handle }, clock.nowMs());
-      log.info({ endpointId, workerId, handle }, "worker started");
+      ({ handle } = await fleet.poolOf(worker).start(start, stepRecorder(workerId), signal));
     } catch (error) {
-      await failed(worker, error, signal);
+      return failed(worker, error, signal);
     }
+    // It runs: what goes wrong from here on is no failed start, or its process would be left over.
+    const reason = "booting the handler";
+    await store.fleet.setStartStep(workerId, { phase: "boot", reason, handle }, clock.nowMs());
+    log.info({ endpointId, workerId, handle }, "worker started");
   }
 
   async function failed(worker: Worker, error: unknown, signal: AbortSignal): Promise<void> {
@@ -231,7 +242,7 @@ export function createStarts(options: StartsOptions): Starts {
   return {
     order,
     admit,
-    shortageOf,
+    roomFor,
     abort: (workerId) => {
       const start = underWay.get(workerId);
       start?.controller.abort();

@@ -154,6 +154,13 @@ describe("sleep (D15)", () => {
     expect(woken(SETTLE_MS)).toEqual(["park a frozen"]);
   });
 
+  test("one that was just woken and has its job already does not end after it", () => {
+    const woken = (agoMs: number) =>
+      planned([worker("a", { leases: 1, idleSinceMs: null, wokenAtMs: NOW - agoMs })], { sleeps: FREEZES });
+    expect(woken(SETTLE_MS - 1)).toEqual([]);
+    expect(woken(SETTLE_MS)).toEqual(["drain a"]);
+  });
+
   test("one that starts and is not needed ends: there is nothing in it to keep", () => {
     expect(planned([worker("a", { state: "starting" })], { sleeps: LADDER })).toEqual(["drain a"]);
     expect(planned([worker("a", { state: "wanted" })], { sleeps: LADDER })).toEqual(["clear a"]);

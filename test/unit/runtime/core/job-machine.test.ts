@@ -4,9 +4,9 @@ import {
   JOB_TABLE,
   type JobInput,
   type JobInputKind,
-  LET_GO_MS,
   MAX_ATTEMPTS,
   next,
+  RETRY_AFTER_STOP_MS,
   statesAccepting,
 } from "../../../../src/runtime/core/job-machine.ts";
 import {
@@ -192,8 +192,8 @@ describe("attempts", () => {
       const step = next(jobAfter(QUEUED, ...inputs), retry, T0 + 5_000);
       return step.ok && step.job.state === "IN_QUEUE" ? step.job.availableAtMs - T0 : null;
     };
-    expect(availableMs(take, INPUTS.overrun)).toBe(2_000 + LET_GO_MS);
-    expect(availableMs(take, INPUTS.expire)).toBe(2_000 + LET_GO_MS);
+    expect(availableMs(take, INPUTS.overrun)).toBe(2_000 + RETRY_AFTER_STOP_MS);
+    expect(availableMs(take, INPUTS.expire)).toBe(2_000 + RETRY_AFTER_STOP_MS);
     expect(availableMs(INPUTS.expire), "nobody ran it").toBe(5_000);
     expect(availableMs(take, fail), "the worker reported its end itself").toBe(5_000);
   });

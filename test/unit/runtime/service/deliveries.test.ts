@@ -7,6 +7,7 @@ import { createSimulatedRandom } from "../../../../src/runtime/adapters/simulate
 import { openDatabase } from "../../../../src/runtime/adapters/sqlite/database.ts";
 import { createSqliteStore } from "../../../../src/runtime/adapters/sqlite/store.ts";
 import { queueKey } from "../../../../src/runtime/core/dispatch.ts";
+import type { JobId } from "../../../../src/runtime/core/model.ts";
 import type { Store } from "../../../../src/runtime/ports/store.ts";
 import { createDeliveries, type TakeRequest } from "../../../../src/runtime/service/deliveries.ts";
 import { createEvents } from "../../../../src/runtime/service/events.ts";
@@ -43,8 +44,10 @@ function start() {
     random: createSimulatedRandom(1),
     events: createEvents({ store, clock }),
     maxStreamBytes: 1_000,
-    queueOf: () => queueKey(E, 0),
-    retire: async () => {},
+    queueOf: (workerId) => (store.fleet.worker(workerId)?.state === "ready" ? queueKey(E, 0) : null),
+    retire: async (workerId, reason) => {
+      await store.fleet.moveWorker(workerId, { to: "draining", reason }, clock.nowMs());
+    },
     redact: (_, text) => text,
     log: { warn: () => {} },
   });
@@ -102,5 +105,20 @@ describe("after a restart", () => {
     await settled(deliveries.report(leaseOf(first), '{"output":1}', null));
     await clock.advance(10_000);
     expect(answered).toBe(false);
+  });
+});
+
+test("a worker that asks to be replaced gets no job through a take that is open, not even one of that moment", async () => {
+  const deliveries = start();
+  await settled(enqueue(store, ["a"]));
+  const [last] = await settled(deliveries.take(takeRequest({ busy: false })));
+  if (!last) throw new Error("no delivery");
+  const open = deliveries.take(takeRequest());
+  const reported = deliveries.report(leaseOf(last), '{"output":1,"stopPod":true}', null);
+  await settled(Promise.all([reported, enqueue(store, ["next"])]));
+  expect(await settled(open)).toEqual([]);
+  expect(store.jobs.find("next" as JobId), "not even claimed").toMatchObject({
+    state: "IN_QUEUE",
+    deliveries: 0,
   });
 });

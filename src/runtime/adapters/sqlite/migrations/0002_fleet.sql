@@ -6,6 +6,8 @@ ALTER TABLE endpoints ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
 
 ALTER TABLE releases ADD COLUMN state TEXT NOT NULL DEFAULT 'superseded';
 ALTER TABLE releases ADD COLUMN reason TEXT NOT NULL DEFAULT 'a newer release took its place';
+-- At what it failed: build, worker, test.
+ALTER TABLE releases ADD COLUMN failure TEXT;
 ALTER TABLE releases ADD COLUMN diff TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE releases ADD COLUMN origin TEXT NOT NULL DEFAULT 'update';
 ALTER TABLE releases ADD COLUMN tests TEXT NOT NULL DEFAULT '[]';
@@ -27,4 +29,4 @@ ALTER TABLE jobs ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
 DROP INDEX jobs_ready;
 -- Take: first row of one queue, normal priority first, then in order of arrival.
 CREATE INDEX jobs_ready ON jobs (endpoint_id, pinned, low_priority, seq) WHERE state = 'IN_QUEUE' AND delayed = 0;
-CREATE INDEX jobs_pinned ON jobs (endpoint_id, pinned) WHERE pinned > 0;
+CREATE INDEX jobs_pinned ON jobs (endpoint_id, pinned) WHERE pinned > 0 AND state IN ('IN_QUEUE', 'IN_PROGRESS');

@@ -25,9 +25,10 @@ function machine(newestStoredMs = 0) {
 }
 
 describe("nowMs", () => {
-  test("starts at the wall clock, or at the newest stored time when that is later", () => {
+  test("starts at the wall clock, or past the newest stored time when that is not earlier", () => {
     expect(machine().clock.nowMs()).toBe(START_MS);
-    expect(machine(START_MS + HOUR_MS).clock.nowMs()).toBe(START_MS + HOUR_MS);
+    expect(machine(START_MS + HOUR_MS).clock.nowMs()).toBe(START_MS + HOUR_MS + 1);
+    expect(machine(START_MS).clock.nowMs()).toBe(START_MS + 1);
     expect(machine(START_MS - HOUR_MS).clock.nowMs()).toBe(START_MS);
   });
 

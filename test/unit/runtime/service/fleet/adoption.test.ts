@@ -42,6 +42,7 @@ async function adopt(present: readonly PoolWorker[], state: "wanted" | "starting
     lastTakeMs: () => T0,
     unfitReason: () => null,
     releasePolls: () => {},
+    releaseTakes: () => {},
     log: { info: () => {}, warn: () => {}, error: () => {} },
   });
   const adopting = reconciler.adopt();
