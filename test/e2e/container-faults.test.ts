@@ -59,7 +59,7 @@ describe.skipIf(skipAloud(findEngine())).concurrent("containers that are hurt", 
     const next = await eventually(
       async () => {
         const { status, workerId = "" } = await endpoint.status(id);
-        return status === "IN_PROGRESS" && workerId !== before && on.worker(workerId);
+        return status === "IN_PROGRESS" && workerId !== before && on.settledWorker(workerId);
       },
       WAIT_MS,
       "another worker has the job",

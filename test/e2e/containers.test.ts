@@ -42,7 +42,7 @@ describe.skipIf(skipAloud(findEngine()))("workers in containers", { timeout: LIM
       output: { release: "1", worker: job.workerId },
       workerId: expect.any(String),
     });
-    const worker = await on.worker(job.workerId ?? "");
+    const worker = await on.settledWorker(job.workerId ?? "");
     expect(worker).toMatchObject({
       pool: "docker",
       release: 1,

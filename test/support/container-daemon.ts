@@ -61,6 +61,8 @@ export type ContainerDaemon = {
   releaseIs(name: string, version: number, state: ReleaseBody["state"]): Promise<ReleaseBody>;
   endpoint(name: string): Promise<EndpointBody>;
   worker(id: string): Promise<WorkerBody>;
+  /** Once it is known which container it is. */
+  settledWorker(id: string): Promise<WorkerBody>;
   /** Submits a job that waits for its gate, and waits until a worker has it. */
   busy(endpoint: DeployedEndpoint): Promise<{ readonly id: string; readonly worker: WorkerBody }>;
   /** Lets the waiting jobs of a worker go on. */
@@ -163,10 +165,21 @@ export async function startContainerDaemon(options: ContainerDaemonOptions = {})
     });
   };
 
+  /** A worker may have a job before it is noted which container it is. */
+  const settledWorker: ContainerDaemon["settledWorker"] = (id) =>
+    eventually(
+      async () => {
+        const worker = await get<WorkerBody>(`/api/workers/${id}`);
+        return worker.container !== null && worker;
+      },
+      LIVE_MS,
+      `the container of ${id} is known`,
+    );
+
   const busy: ContainerDaemon["busy"] = async (on) => {
     const id = await on.submit({ do: "wait" });
     const { workerId = "" } = await on.until(id, ["IN_PROGRESS"], LIVE_MS);
-    return { id, worker: await get(`/api/workers/${workerId}`) };
+    return { id, worker: await settledWorker(workerId) };
   };
 
   async function journal(): Promise<EventBody[]> {
@@ -248,7 +261,7 @@ export async function startContainerDaemon(options: ContainerDaemonOptions = {})
   return {
     daemon: () => daemon,
     daemonId,
-    ...{ send, create, roll, release, releaseIs, busy },
+    ...{ send, create, roll, release, releaseIs, settledWorker, busy },
     ...{ endpoint, killAll, killChild, call, docker, journal, runs, agree },
     containers: () => containers(),
     startAgain: async (config) => {

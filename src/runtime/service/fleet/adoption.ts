@@ -70,7 +70,8 @@ export function createAdoption(options: AdoptionOptions): Adoption {
   async function meet(row: Worker, present: PoolWorker | undefined): Promise<void> {
     if (row.state === "wanted" || options.isStartUnderWay(row.id)) return;
     if (present === undefined) return endMissing(row);
-    if (row.handle === null && row.state === "starting")
+    // One that boots fast may be ready before the daemon that started it has noted where it is.
+    if (row.handle === null)
       await store.fleet.setStartStep(
         row.id,
         { phase: "boot", reason: "booting the handler", handle: present.handle },
@@ -80,10 +81,10 @@ export function createAdoption(options: AdoptionOptions): Adoption {
     else await sleep.restore(row, present);
   }
 
-  /** Rows without a process ended with the process that owned them: their jobs go back uncounted. */
-  async function endMissing({ id, state }: Worker): Promise<void> {
+  /** How it ended is not known: its jobs go back uncounted. */
+  async function endMissing({ id, state, pool }: Worker): Promise<void> {
     if (state === "failed") return;
-    const reason = "its process ended while nobody watched";
+    const reason = `${pool === "docker" ? "its container was removed" : "its process ended"} while nobody watched`;
     await store.jobs.endLeases(id, "return", reason, clock.nowMs());
     await bury(id, reason);
   }

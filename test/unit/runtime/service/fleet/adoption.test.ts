@@ -11,7 +11,7 @@ import { createReconciler } from "../../../../../src/runtime/service/fleet/recon
 import { E, endpoint, release, T0, W, worker } from "../../../../conformance/store-records.ts";
 
 /** A daemon's start over rows that an earlier one left, and a pool that holds what its supervisor holds. */
-async function adopt(present: readonly PoolWorker[], state: "wanted" | "starting" = "starting") {
+async function adopt(present: readonly PoolWorker[], state: "wanted" | "starting" | "ready" = "starting") {
   const clock = createSimulatedClock(T0);
   const db = openDatabase(":memory:");
   const store = createSqliteStore({ db, clock, fatal: () => {}, makeRoom: () => false });
@@ -21,7 +21,8 @@ async function adopt(present: readonly PoolWorker[], state: "wanted" | "starting
   };
   await settled(store.fleet.createEndpoint(endpoint(E), release(E), T0));
   await settled(store.fleet.addWorker(worker(W), "digest", T0));
-  if (state !== "wanted") await settled(store.fleet.moveWorker(W, { to: state, reason: "starts" }, T0));
+  const path = { wanted: [], starting: ["starting"], ready: ["starting", "ready"] } as const;
+  for (const to of path[state]) await settled(store.fleet.moveWorker(W, { to, reason: "starts" }, T0));
   const forgotten: string[] = [];
   const killed: string[] = [];
   const reconciler = createReconciler({
@@ -83,6 +84,11 @@ describe("a worker whose start was under way when the daemon before died", () =>
   test("runs: it is starting, by the name that its pool gives it", async () => {
     const found = await adopt([{ workerId: W, handle: "p1", asleep: null, exit: null }]);
     expect(found).toMatchObject({ state: "starting", handle: "p1", phase: "boot", bootedAtMs: T0 });
+  });
+
+  test("had become ready before that one noted its name", async () => {
+    const found = await adopt([{ workerId: W, handle: "p1", asleep: null, exit: null }], "ready");
+    expect(found).toMatchObject({ state: "ready", handle: "p1", phase: null });
   });
 
   test("never came to be: it is gone", async () => {
