@@ -70,7 +70,8 @@ export function createAdoption(options: AdoptionOptions): Adoption {
   async function meet(row: Worker, present: PoolWorker | undefined): Promise<void> {
     if (row.state === "wanted" || options.isStartUnderWay(row.id)) return;
     if (present === undefined) return endMissing(row);
-    if (row.handle === null && row.state === "starting")
+    // Its start, or its waking, was cut off before that was said.
+    if (row.bootedAtMs === null && row.state === "starting")
       await store.fleet.setStartStep(
         row.id,
         { phase: "boot", reason: "booting the handler", handle: present.handle },
