@@ -1,4 +1,13 @@
-import type { Delivery, History, PauseOrder, ReleaseLook, Rollout, SeenRelease } from "./history.ts";
+import type {
+  Absence,
+  Delivery,
+  History,
+  PauseOrder,
+  ReleaseLook,
+  Rollout,
+  SeenRelease,
+  WorkerLife,
+} from "./history.ts";
 import { elapsedAtMost, type JobStory } from "./model.ts";
 import { type Deploy, testNumber, testOf } from "./plan-fleet.ts";
 import type { World } from "./world.ts";
@@ -14,6 +23,8 @@ export function checkFleet(world: World, stories: ReadonlyMap<string, JobStory>)
   checkFrozen(world, stories);
   checkEndsOfReleases(world);
   for (const rollout of history.rollouts) checkProven(world, rollout);
+  for (const absence of history.absences) checkAbsence(world, absence);
+  for (const life of history.lives.values()) checkWoken(world, life);
 }
 
 const endpointOf = ({ lives }: History, { workerId }: Pick<Delivery, "workerId">) =>
@@ -168,4 +179,36 @@ function mayHaveBeenClosed({ maxOrders }: History, endpoint: number, fromMs: num
       sentAtMs <= toMs &&
       (confirmed === undefined || (endedAtMs ?? Number.POSITIVE_INFINITY) >= confirmed.sentAtMs),
   );
+}
+
+/** Silence of a worker for this long may end it, whatever its engine does. */
+const SILENCE_MS = 30_000;
+/** What came back is looked at in this time. */
+const RETURN_MS = 1_000;
+
+/** F-18: nothing is concluded from an engine's silence: a worker that asked all the time is not killed at its return. */
+function checkAbsence({ history, plan, fail }: World, { fromMs, toMs }: Absence): void {
+  if (toMs === null || toMs - fromMs > SILENCE_MS) return;
+  if (history.outages.some((outage) => outage.fromMs <= toMs + RETURN_MS && outage.toMs >= fromMs)) return;
+  for (const life of history.lives.values()) {
+    const { workerId, idleTakesMs, endedAtMs } = life;
+    const isKilled =
+      life.ended === "killed" && endedAtMs !== null && endedAtMs >= toMs && endedAtMs <= toMs + RETURN_MS;
+    const hasAsked = (idleTakesMs[0] ?? Infinity) < fromMs && (idleTakesMs.at(-1) ?? 0) > toMs - SILENCE_MS;
+    const isBusy = history.deliveries.some(
+      (delivery) => delivery.workerId === workerId && (delivery.overAtMs ?? Infinity) >= fromMs,
+    );
+    if (plan.endpoints[life.endpoint]?.pool !== "docker" || !isKilled || !hasAsked || isBusy) continue;
+    if (life.stopAskedAtMs === null && !life.struck)
+      fail("F-18", `${workerId} asked for jobs while its engine was away, and was killed when it came back`);
+  }
+}
+
+/** F-13: whose container was started again has its start timeout anew. */
+function checkWoken({ plan, fail }: World, life: WorkerLife): void {
+  const { workerId, wokenAtMs, endedAtMs, ended, stopAskedAtMs, idleTakesMs, endpoint } = life;
+  if (wokenAtMs === null || endedAtMs === null || ended !== "killed" || stopAskedAtMs !== null) return;
+  const isUp = (idleTakesMs.at(-1) ?? 0) > wokenAtMs;
+  if (!isUp && endedAtMs - wokenAtMs < (plan.endpoints[endpoint]?.startS ?? 0) * 1_000)
+    fail("F-13", `${workerId} was woken at ${wokenAtMs}, and killed at ${endedAtMs} before it could ask`);
 }

@@ -124,6 +124,7 @@ export function createClients(world: World, network: Network, adminKey: () => st
       key: run.careful ? `key-${id}` : null,
       ttlMs: run.ttlMs ?? (plan.endpoints[run.endpoint]?.ttlS ?? 0) * 1_000,
       webhook: run.webhook,
+      lowPriority: run.lowPriority,
       sendings: [],
       jobId: null,
     };

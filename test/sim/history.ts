@@ -19,6 +19,8 @@ export type Submission = {
   readonly key: string | null;
   readonly ttlMs: number;
   readonly webhook: boolean;
+  /** Nobody is started, or woken, for it. */
+  readonly lowPriority: boolean;
   readonly sendings: Sending[];
   /** As first answered with 2xx. */
   jobId: string | null;
@@ -99,6 +101,9 @@ export type Frozen = {
   readonly holding: readonly Delivery[];
 };
 
+/** A time in which the engine could not be reached. */
+export type Absence = { readonly fromMs: number; toMs: number | null };
+
 /**
  * A job that reached a worker. `number`: the delivery's, as the daemon told it. `order`: the same, but growing over power cuts, which
  * may take a claim back with its number.
@@ -145,6 +150,10 @@ export type WorkerLife = {
   stopAskedAtMs: number | null;
   /** Its program was ended and its container kept: it holds no memory. */
   kept: boolean;
+  /** When its container was started again; null: never. */
+  wokenAtMs: number | null;
+  /** It stood still, or was cut off, by a fault. */
+  struck: boolean;
   endedAtMs: number | null;
   /** Own: by itself; killed: by the daemon; lost: with its host. */
   ended: "own" | "killed" | "lost" | "asked" | null;
@@ -186,6 +195,7 @@ export type History = {
   readonly rollouts: Rollout[];
   readonly releaseLooks: ReleaseLook[];
   readonly frozen: Frozen[];
+  readonly absences: Absence[];
   readonly deliveries: Delivery[];
   readonly departures: Departure[];
   readonly posts: Post[];
@@ -208,6 +218,7 @@ export function createHistory(): History {
     rollouts: [],
     releaseLooks: [],
     frozen: [],
+    absences: [],
     deliveries: [],
     departures: [],
     posts: [],

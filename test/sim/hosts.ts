@@ -15,7 +15,7 @@ export type Hosts = {
 };
 
 export function createHosts(world: World, workers: () => Workers): Hosts {
-  const { clock, coverage, plan } = world;
+  const { clock, coverage, history, plan } = world;
   const chance = world.chance("hosts");
   const make = (kind: "process" | "docker"): SimulatedHost =>
     createSimulatedHost({
@@ -36,6 +36,7 @@ export function createHosts(world: World, workers: () => Workers): Hosts {
       world.trace("the engine is away");
       absences += 1;
       const absence = absences;
+      history.absences.push({ fromMs: clock.nowMs(), toMs: null });
       hosts.docker.setAway("it does not answer");
       void clock.sleep(ms).then(() => {
         if (absence === absences) back();
@@ -49,6 +50,8 @@ export function createHosts(world: World, workers: () => Workers): Hosts {
     absences += 1;
     if (!hosts.docker.isAway()) return;
     world.trace("the engine is back");
+    const last = history.absences.at(-1);
+    if (last) last.toMs = clock.nowMs();
     world.disturb();
     hosts.docker.setAway(null);
   }

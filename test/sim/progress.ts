@@ -5,11 +5,18 @@ import type { World } from "./world.ts";
 /** INV-12: where a worker asks and a job waits, a job starts within this time. */
 const PROGRESS_MS = 5_000;
 
+type ProgressOf = {
+  readonly endpoint: number;
+  readonly waitingSinceMs: number;
+  /** One of them is of normal priority: sleepers wake for it. */
+  readonly wakes: boolean;
+};
+
 /** Fails when jobs of an endpoint have been waiting since a time while a sound worker asked for them, and none started. */
 export function checkProgress(
   world: World,
   workers: Workers,
-  { endpoint, waitingSinceMs }: { readonly endpoint: number; readonly waitingSinceMs: number },
+  { endpoint, waitingSinceMs, wakes }: ProgressOf,
 ): void {
   const { history } = world;
   const release = history.releaseLooks.findLast(
@@ -17,7 +24,7 @@ export function checkProgress(
   );
   const live = release === undefined ? FIRST_RELEASE : (liveIn(release) ?? FIRST_RELEASE);
   if (mayBePaused(history, endpoint)) return;
-  const asleep = mayBeClosed(world, endpoint) ? null : workers.frozen(endpoint, live);
+  const asleep = !wakes || mayBeClosed(world, endpoint) ? null : workers.frozen(endpoint, live);
   const waiting = workers.asking(endpoint, live) ?? asleep;
   if (waiting === null) return;
   const lastStartMs =
@@ -68,10 +75,12 @@ export function checkFreshJobs(world: World, workers: Workers): void {
   ]);
   for (const endpoint of world.plan.endpoints.keys()) {
     if (world.nowMs() - world.disturbedAtMs(endpoint) < PROGRESS_MS) continue;
-    const waiting = [...history.submissions.values()].flatMap((submission) =>
-      submission.endpoint === endpoint ? (waitsSinceMs(world, submission, touched) ?? []) : [],
-    );
-    if (waiting.length > 0) checkProgress(world, workers, { endpoint, waitingSinceMs: Math.min(...waiting) });
+    const waiting = [...history.submissions.values()].flatMap((submission) => {
+      const sinceMs = submission.endpoint === endpoint ? waitsSinceMs(world, submission, touched) : null;
+      return sinceMs === null ? [] : [{ sinceMs, wakes: !submission.lowPriority }];
+    });
+    for (const { sinceMs, wakes } of waiting)
+      checkProgress(world, workers, { endpoint, waitingSinceMs: sinceMs, wakes });
   }
 }
 

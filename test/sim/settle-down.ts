@@ -123,6 +123,7 @@ async function watchToTheEnd({ world, clients, workers, performing }: Parts): Pr
   const endMs = clock.nowMs() + END_LIMIT_MS;
   const waitingSinceMs = plan.endpoints.map((): number | null => null);
   for (;;) {
+    const open = await until(world, "jobs", openJobs(clients));
     for (const [endpoint, { retries }] of plan.endpoints.entries()) {
       const params = { endpoint: clients.endpointId(endpoint) };
       const { jobs } = await until(world, "health", clients.ask<Health>("health", params));
@@ -130,9 +131,12 @@ async function watchToTheEnd({ world, clients, workers, performing }: Parts): Pr
       waitingSinceMs[endpoint] = sinceMs;
       // Jobs on backoff wait for time, not for workers, and so do stopped ones that were retried.
       const backoff = retries > 0 || retriedSince(world, clock.nowMs() - RETRY_AFTER_STOP_MS - LOOK_EVERY_MS);
-      if (sinceMs !== null && !backoff) checkProgress(world, workers, { endpoint, waitingSinceMs: sinceMs });
+      const wakes = [...world.history.submissions.values()].some(
+        (each) => each.endpoint === endpoint && !each.lowPriority && open.includes(`${each.jobId} IN_QUEUE`),
+      );
+      if (sinceMs !== null && !backoff)
+        checkProgress(world, workers, { endpoint, waitingSinceMs: sinceMs, wakes });
     }
-    const open = await until(world, "jobs", openJobs(clients));
     if (open.length === 0 && performing.size === 0) return true;
     if (clock.nowMs() > endMs) {
       world.fail("INV-1", `not ended ${END_LIMIT_MS / 1_000} s after the faults: ${open.join(", ")}`);

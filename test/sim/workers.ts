@@ -135,6 +135,7 @@ export function createWorkers(world: World, network: Network, isAllReachable: ()
     if (life === undefined) throw new Error(`${workerId} never ran`);
     checkMemory(workerId, endpoint);
     life.kept = false;
+    life.wokenAtMs = clock.nowMs();
     return life;
   }
 
@@ -151,6 +152,8 @@ export function createWorkers(world: World, network: Network, isAllReachable: ()
       startedAtMs: clock.nowMs(),
       stopAskedAtMs: null,
       kept: false,
+      wokenAtMs: null,
+      struck: false,
       endedAtMs: null,
       ended: null,
       idleTakesMs: [],
@@ -209,7 +212,10 @@ export function createWorkers(world: World, network: Network, isAllReachable: ()
       const alive = [...running.values()];
       if (alive.length === 0) return false;
       const victim = chance.pick(alive);
-      world.trace(`worker ${victim.process.start.workerId} is struck: ${JSON.stringify(what)}`);
+      const { workerId } = victim.process.start;
+      world.trace(`worker ${workerId} is struck: ${JSON.stringify(what)}`);
+      const life = history.lives.get(workerId);
+      if (life) life.struck = true;
       if (what === "death") victim.process.end(chance.pick(CRASHES));
       else if (typeof what === "object") victim.peer.cutOff(what.cutOff, what.ms);
       else victim.hang(what === "hang, pings go on");
