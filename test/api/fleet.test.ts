@@ -440,6 +440,19 @@ describe("an order to warm", () => {
     expect((await fleet.post(endpoint, "warm", { workers: 0 })).status).toBe(400);
   });
 
+  it("keeps to a max that is lowered meanwhile: of 0 nothing is started (INV-5)", async () => {
+    daemon.pool.holdStarts = () => true;
+    const endpoint = await daemon.deploy("warm", { workers: { max: 2 } });
+    await fleet.post(endpoint, "warm", { workers: 2 });
+    await daemon.until("both are being started", () => daemon.pool.held.length === 2);
+    await fleet.update(endpoint, { config: { workers: { max: 0 } } });
+    daemon.pool.holdStarts = null;
+    for (const start of [...daemon.pool.held]) start.fail("no more");
+    await daemon.clock.advance(20_000);
+    expect([daemon.pool.started, daemon.pool.held]).toEqual([[], []]);
+    expect((await fleet.endpoint(endpoint)).desiredWorkers).toBe(0);
+  });
+
   it("that cannot be carried out ends by itself", async () => {
     daemon.pool.startFailure = "no such file";
     const endpoint = await daemon.deploy("warm", { limits: { start_timeout: "10s" } });

@@ -1,9 +1,9 @@
-import { createSimulatedHost } from "../../src/runtime/adapters/simulated/worker-pool.ts";
 import type { WebhookNet } from "../../src/runtime/ports/webhook-net.ts";
 import { checkHistory } from "./checks.ts";
 import { createClients } from "./clients.ts";
 import { createSimulatedDisk } from "./disk.ts";
 import type { Violation } from "./history.ts";
+import { createHosts } from "./hosts.ts";
 import { createMachine } from "./machine.ts";
 import { createNetwork } from "./network.ts";
 import type { Act, Plan, Step } from "./plan.ts";
@@ -55,10 +55,10 @@ export async function simulate(plan: Plan, options: WorldOptions = {}): Promise<
 
 async function live(world: World, disk: ReturnType<typeof createSimulatedDisk>): Promise<void> {
   const { clock, plan } = world;
-  const host = createSimulatedHost({ launch: (process) => workers.launch(process) });
-  const machine = createMachine(world, { disk, host, webhookNet: createReceiver(world) });
+  const hosts = createHosts(world, () => workers);
+  const machine = createMachine(world, { disk, hosts, webhookNet: createReceiver(world) });
   const network = createNetwork(world, machine.accept);
-  const workers = createWorkers(world, network);
+  const workers: Workers = createWorkers(world, network, () => !hosts.docker.isAway());
   const clients = createClients(world, network, machine.adminKey);
   machine.start();
   await clock.advance(FIRST_START_MS);
@@ -77,7 +77,7 @@ async function live(world: World, disk: ReturnType<typeof createSimulatedDisk>):
   world.healed = true;
   world.trace("the world heals");
   machine.heal();
-  await settleDown({ world, machine, clients, workers, host, performing });
+  await settleDown({ world, machine, clients, workers, hosts, performing });
   machine.close();
   checkHistory(world);
 
@@ -86,8 +86,9 @@ async function live(world: World, disk: ReturnType<typeof createSimulatedDisk>):
       await clock.advance(Math.min(CHECK_EVERY_MS, atMs - clock.nowMs()));
       if (clock.nowMs() >= nextCheckMs) {
         nextCheckMs = clock.nowMs() + CHECK_EVERY_MS;
+        if (!machine.isSound()) world.disturb();
+        for (const at of plan.endpoints.keys()) if (!hosts.isReachable(at)) world.disturb(at);
         if (machine.isSound()) checkFreshJobs(world, workers);
-        else world.disturb();
       }
     }
   }
@@ -141,6 +142,7 @@ const FAULTS: ReadonlySet<string> = new Set([
   "restart",
   "clock-jump",
   "full-disk",
+  "pool-away",
 ]);
 
 function strikeWorker({ coverage }: World, workers: Workers, fault: WorkerFault): void {

@@ -1,7 +1,7 @@
 import type { Activity } from "../../core/activity.ts";
 import type { Resources } from "../../core/budget.ts";
 import { type Crashes, createCrashes } from "../../core/crash-backoff.ts";
-import { type FleetAction, type FleetFacts, planFleet } from "../../core/fleet-plan.ts";
+import { type FleetAction, type FleetFacts, mostAwake, planFleet } from "../../core/fleet-plan.ts";
 import {
   type Endpoint,
   type EndpointId,
@@ -205,7 +205,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     const live = liveRelease === NO_RELEASE ? null : store.fleet.release(id, liveRelease);
     return {
       desired: endpoint.desired.workers,
-      max: settings.workers.max === 0 ? 0 : settings.workers.max + settings.workers.extra,
+      max: mostAwake(settings.workers),
       paused: endpoint.paused,
       liveRelease,
       provingRelease: isProving && !ends.hasFailed({ endpointId: id, release: candidate }) ? candidate : null,

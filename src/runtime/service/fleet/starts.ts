@@ -1,5 +1,6 @@
 import { RpxError } from "../../../contract/error.ts";
 import { type Claim, needsOf, type Resources, shortage } from "../../core/budget.ts";
+import { mostAwake, roomBeside } from "../../core/fleet-plan.ts";
 import { digestKey, KEY_ALPHABET, KEY_BODY_LENGTH, makeKey } from "../../core/key-format.ts";
 import type { BuiltVersion, Endpoint, EndpointId, Worker, WorkerId } from "../../core/model.ts";
 import { workerEnvironment } from "../../core/worker-env.ts";
@@ -102,7 +103,21 @@ export function createStarts(options: StartsOptions): Starts {
     if (away !== null) return `waits for the ${pool.kind} pool: ${away}`;
     pool.prepare();
     if (options.workerUrl(pool.kind) === null) return "waits for the network of its pool";
-    return roomFor(worker);
+    return beyondMax(worker) ?? roomFor(worker);
+  }
+
+  /** Settings may have changed since it was ordered, and workers that end are still there. */
+  function beyondMax({ id, endpointId, release }: Worker): string | null {
+    const settings = fleet.endpoint(endpointId)?.settings;
+    const present = holders(id).filter(({ worker }) => worker.endpointId === endpointId);
+    const max = settings ? mostAwake(settings.workers) : 0;
+    const room = roomBeside(
+      present.map(({ worker }) => worker),
+      { max, release },
+    );
+    return room > 0
+      ? null
+      : `waits for another worker to end: ${present.length} are there, and max is ${max}`;
   }
 
   async function roomFor(worker: Worker): Promise<string | null> {
