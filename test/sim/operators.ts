@@ -78,7 +78,7 @@ export function createOperators({ world, chance, endpointId, send }: OperatorsOp
     const name = plan.endpoints[endpoint]?.name ?? "";
     const config = { env: { SIM_ENDPOINT: name, SIM_DEPLOY: String(id) } };
     const body = JSON.stringify({
-      ...{ code, config, rollout, origin: "deploy" },
+      ...{ code, config, rollout },
       tests: tests.map((_, place) => ({
         ...{ name: `test ${place}`, input: { n: testNumber(id, place) }, timeoutMs: TEST_TIMEOUT_MS },
       })),
