@@ -24,6 +24,8 @@ export type PoolUnderTest = {
   lines(endpointId: EndpointId, workerId: WorkerId): Promise<readonly LogLine[]>;
   /** The same workers seen by a daemon that has just started: nothing kept but what outlives the first one. */
   restarted(): Promise<WorkerPool>;
+  /** Process ids of a worker and all that it started, where they may be other users'. Absent: those with its environment. */
+  processesOf?(workerId: WorkerId): Promise<readonly string[]>;
   close(): Promise<void>;
 };
 
@@ -182,10 +184,11 @@ export function workerPoolSuite(makePool: () => Promise<PoolUnderTest>): void {
     for (const end of ["kill", "stop"] as const) {
       const workerId = await startUp("family");
       // Itself, and the two that it started.
-      expect(processesOf(workerId).length, "all run first").toBeGreaterThanOrEqual(3);
+      const count = async () => (await (made.processesOf ?? processesOf)(workerId)).length;
+      expect(await count(), "all run first").toBeGreaterThanOrEqual(3);
       await made.pool[end](workerId);
       await exitOf(workerId);
-      await until("the family is gone", () => processesOf(workerId).length === 0);
+      await until("the family is gone", async () => (await count()) === 0);
     }
   });
 
@@ -267,11 +270,15 @@ async function untilStill(read: () => Promise<number>): Promise<number> {
 }
 
 /** Processes of this machine that carry a worker's id, in containers too; zombies, which nobody may have collected yet, do not. */
-function processesOf(workerId: WorkerId): string[] {
+async function processesOf(workerId: WorkerId): Promise<readonly string[]> {
+  return processesWhere("environ", (text) => text.split("\0").includes(`RUNPOD_POD_ID=${workerId}`));
+}
+
+/** Ids of processes of which a file below /proc holds that. */
+export function processesWhere(file: "environ" | "cgroup", holds: (text: string) => boolean): string[] {
   return readdirSync("/proc").filter((pid) => {
     try {
-      const variables = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
-      return variables.includes(`RUNPOD_POD_ID=${workerId}`);
+      return holds(readFileSync(`/proc/${pid}/${file}`, "utf8"));
     } catch {
       return false;
     }

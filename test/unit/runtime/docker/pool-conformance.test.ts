@@ -1,5 +1,5 @@
 import { describe } from "vitest";
-import { type PoolUnderTest, workerPoolSuite } from "../../../conformance/worker-pool.ts";
+import { type PoolUnderTest, processesWhere, workerPoolSuite } from "../../../conformance/worker-pool.ts";
 import { ensureImages, findEngine, NODE_IMAGE, skipAloud } from "../../../support/engine/engine.ts";
 import { createTestPool, fixtureImage } from "../../../support/engine/pool.ts";
 
@@ -21,6 +21,11 @@ async function makePool(): Promise<PoolUnderTest> {
     restarted: async () => {
       current = await current.restarted();
       return current.pool;
+    },
+    // Theirs is root's environment, which a user of the docker group may not read.
+    processesOf: async (workerId) => {
+      const handle = (await current.pool.list()).find((each) => each.workerId === workerId)?.handle;
+      return processesWhere("cgroup", (text) => handle !== undefined && text.includes(handle));
     },
     close: () => current.close(),
   };
