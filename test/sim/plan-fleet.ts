@@ -31,6 +31,21 @@ export type FleetAct =
   | { readonly kind: "warm"; readonly endpoint: number; readonly workers: number }
   | { readonly kind: "stop-worker" | "drain-worker" };
 
+/** Those that set off something which takes a while. */
+export const FLEET_OPERATIONS: ReadonlySet<string> = new Set([
+  "deploy",
+  "rollback",
+  "pause-endpoint",
+  "resume-endpoint",
+  "warm",
+  "settings",
+]);
+
+/** What an operator deploys when nothing may go wrong any more. */
+export function goodCode(endpoint: number): Deploy {
+  return { kind: "deploy", endpoint, rollout: "at_once", fate: "well", buildMs: 200, tests: [] };
+}
+
 /** Tests' jobs are numbered from here on: `TESTS_FROM + 10 * step + place`. */
 export const TESTS_FROM = 100_000;
 export const MOST_TESTS = 3;
@@ -60,6 +75,7 @@ export function planHost(chance: Chance, bare: readonly EndpointPlan[]) {
       flashboot,
       extra: chance.hits(0.2) ? chance.between(1, 2) : 0,
       prewarm: chance.hits(0.2),
+      proves: chance.hits(0.2),
       pool: chance.hits(0.5) ? "docker" : "process",
       memoryGiB: chance.hits(0.5) ? chance.between(1, 2) : null,
     };

@@ -1,5 +1,5 @@
 import { type Chance, chanceOf } from "./chance.ts";
-import { type FleetAct, planFleetOperation, planHost } from "./plan-fleet.ts";
+import { FLEET_OPERATIONS, type FleetAct, planFleetOperation, planHost } from "./plan-fleet.ts";
 
 /** What a handler does with a job. `ms`: its run time. */
 export type Work =
@@ -116,6 +116,8 @@ export type EndpointPlan = {
   readonly extra: number;
   readonly flashboot: boolean;
   readonly prewarm: boolean;
+  /** Its first release has to prove itself. */
+  readonly proves: boolean;
   readonly pool: "process" | "docker";
   /** What each of its workers claims of the machine; null: nothing is said. */
   readonly memoryGiB: number | null;
@@ -170,7 +172,7 @@ export function planOf(seed: number): Plan {
   const operations = Array.from({ length: chance.between(60, 120) }, (_, at) =>
     planOperation(chance, RUNS_PER_SEED + at, runs, lengthMs, endpoints),
   );
-  const faults = planFaults(chance, 1_000, lengthMs);
+  const faults = planFaults(chance, { firstId: 1_000, lengthMs, operations });
   // In a night nothing is asked for: sleepers fall asleep more deeply.
   const late = (step: Step): Step =>
     step.atMs > lengthMs / 2 ? { ...step, atMs: step.atMs + nightMs } : step;
@@ -201,7 +203,7 @@ function planEndpoint(chance: Chance, at: number): EndpointPlan {
     retries: chance.hits(0.4) ? chance.between(1, 2) : 0,
     retentionS: chance.hits(0.15) ? chance.between(20, 60) : 1_800,
     maxQueued: chance.hits(0.1) ? chance.between(5, 20) : 0,
-    ...{ extra: 0, flashboot: true, prewarm: false, pool: "process", memoryGiB: null },
+    ...{ extra: 0, flashboot: true, prewarm: false, proves: false, pool: "process", memoryGiB: null },
     worker: {
       sdk,
       concurrency,
@@ -313,11 +315,24 @@ function planKillAtCommit(chance: Chance): Fault {
   };
 }
 
-function planFaults(chance: Chance, firstId: number, lengthMs: number): Step[] {
+/** From an operation on the fleet, or another fault, to a fault that is to meet what it set off. */
+const SOON_MS = 8_000;
+
+type FaultsOf = { readonly firstId: number; readonly lengthMs: number; readonly operations: readonly Step[] };
+
+function planFaults(chance: Chance, { firstId, lengthMs, operations }: FaultsOf): Step[] {
   const faults = FAULTS.flatMap(([most, make]) =>
     chance.hits(0.35) ? Array.from({ length: chance.between(1, most) }, () => make(chance)) : [],
   );
-  return faults.map((act, at) => ({ id: firstId + at, atMs: chance.between(500, lengthMs), act }));
+  const moments = operations.flatMap(({ act, atMs }) => (FLEET_OPERATIONS.has(act.kind) ? [atMs] : []));
+  return faults.map((act, at) => {
+    const anywhereMs = chance.between(500, lengthMs);
+    const soonMs = chance.skewed(0, SOON_MS);
+    const isSoon = chance.hits(0.5) && moments.length > 0;
+    const atMs = isSoon ? Math.min(lengthMs, chance.pick(moments) + soonMs) : anywhereMs;
+    moments.push(atMs);
+    return { id: firstId + at, atMs, act };
+  });
 }
 
 /** Most of a rate that a seed can have. */

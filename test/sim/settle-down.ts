@@ -2,7 +2,7 @@ import { RETRY_AFTER_STOP_MS } from "../../src/runtime/core/job-machine.ts";
 import type { Clients } from "./clients.ts";
 import type { Hosts } from "./hosts.ts";
 import type { Machine } from "./machine.ts";
-import type { Deploy } from "./plan-fleet.ts";
+import { goodCode } from "./plan-fleet.ts";
 import { checkProgress } from "./progress.ts";
 import { until } from "./simulate.ts";
 import type { Workers } from "./workers.ts";
@@ -102,10 +102,6 @@ async function mendCode({ world, clients }: Parts): Promise<boolean> {
       await until(world, "good code", clients.perform(-1, goodCode(endpoint)), RELEASES_LIMIT_MS);
   }
   return true;
-}
-
-function goodCode(endpoint: number): Deploy {
-  return { kind: "deploy", endpoint, rollout: "at_once", fate: "well", buildMs: 200, tests: [] };
 }
 
 /** Whether its workers end before they ask: one of them was seen to. */
