@@ -203,9 +203,8 @@ export function createFleetStore({ db, commit, journal }: FleetOptions): FleetSt
       }),
     moveWorker: (id, change, nowMs) => commit.run("essential", () => move(id, change, nowMs)),
     parkWorker: (id, depth, reason, nowMs) => commit.run("essential", () => park(id, depth, reason, nowMs)),
-    // With a handle it says that a process runs: a full disk must not make that a start that failed.
+    // That a process runs must be known also on a full disk: it is no start that failed.
     setStartStep: (id, { phase, reason, handle = null }, nowMs) =>
-      // That it runs, and as what, must be known also on a full disk.
       commit.run(phase === "boot" ? "essential" : "unsynced", () => {
         setStartStep.run(phase, reason, handle, nowMs, id);
       }),
