@@ -560,6 +560,14 @@ describe("SIGTERM", () => {
     await closing;
   }
 
+  it("closes although the pool refuses to end a worker", async () => {
+    const { worker } = await daemon.ready("stubborn");
+    daemon.pool.stop = () => Promise.reject(new Error("the engine does not answer"));
+    await drained();
+    expect(fleet.asked(worker.id)).toEqual(["kill"]);
+    daemon = await startTestDaemon();
+  });
+
   it("gives up starts under way and rows that wait; sleepers end (F-40)", async () => {
     const { endpoint: sleepy, worker: sleeper } = await daemon.ready("sleepy");
     await fleet.update(sleepy, { config: { workers: { min: 0, max: 1 } } });

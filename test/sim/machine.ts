@@ -43,7 +43,10 @@ export type Machine = {
   close(): void;
 };
 
-export type MachineFault = Exclude<Fault, { kind: "worker-death" | "worker-hang" | "partition" }>;
+export type MachineFault = Exclude<
+  Fault,
+  { kind: "worker-death" | "sleepers-die" | "worker-hang" | "partition" }
+>;
 type ArmedKill = Extract<Fault, { kind: "kill-at-commit" }> & { left: number };
 
 const WALL_START_MS = 1_900_000_000_000;

@@ -4,9 +4,9 @@ import { createClients } from "./clients.ts";
 import { createSimulatedDisk } from "./disk.ts";
 import type { Violation } from "./history.ts";
 import { createHosts } from "./hosts.ts";
-import { createMachine } from "./machine.ts";
+import { createMachine, type MachineFault } from "./machine.ts";
 import { createNetwork } from "./network.ts";
-import type { Act, Plan, Step } from "./plan.ts";
+import type { Act, Fault, Plan, Step } from "./plan.ts";
 import { checkFreshJobs } from "./progress.ts";
 import { settleDown } from "./settle-down.ts";
 import { createWorkers, type Workers } from "./workers.ts";
@@ -121,17 +121,23 @@ export async function until<T>(
   return watched;
 }
 
-type WorkerFault = Extract<Act, { kind: "worker-death" | "worker-hang" | "partition" }>;
+type WorkerFault = Exclude<Fault, MachineFault>;
 type ClientAct = Parameters<ReturnType<typeof createClients>["perform"]>[1];
 
 function isWorkerFault(act: Act): act is WorkerFault {
-  return act.kind === "worker-death" || act.kind === "worker-hang" || act.kind === "partition";
+  return WORKER_FAULTS.has(act.kind);
 }
 
 function isFault(act: Exclude<Act, WorkerFault>): act is Exclude<Act, WorkerFault | ClientAct> {
   return FAULTS.has(act.kind);
 }
 
+const WORKER_FAULTS: ReadonlySet<string> = new Set([
+  "worker-death",
+  "sleepers-die",
+  "worker-hang",
+  "partition",
+]);
 const FAULTS: ReadonlySet<string> = new Set([
   "kill",
   "kill-at-commit",
@@ -148,6 +154,8 @@ const FAULTS: ReadonlySet<string> = new Set([
 function strikeWorker({ coverage }: World, workers: Workers, fault: WorkerFault): void {
   if (fault.kind === "worker-death") {
     if (workers.strike("death")) coverage.fault("worker-death");
+  } else if (fault.kind === "sleepers-die") {
+    if (workers.strike("sleepers die")) coverage.fault("sleepers-die");
   } else if (fault.kind === "worker-hang") {
     const struck = workers.strike(fault.pings ? "hang, pings go on" : "hang");
     if (struck) coverage.fault(fault.pings ? "worker-hang, pings go on" : "worker-hang, whole");

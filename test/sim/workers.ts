@@ -17,6 +17,7 @@ export type Workers = {
   strike(
     what:
       | "death"
+      | "sleepers die"
       | "hang"
       | "hang, pings go on"
       | { readonly cutOff: "in" | "out" | "both"; readonly ms: number },
@@ -204,12 +205,22 @@ export function createWorkers(world: World, network: Network, isAllReachable: ()
     return waiting.sort((a, b) => a.sinceMs - b.sinceMs)[0] ?? null;
   }
 
+  function endSleepers(alive: readonly Running[]): boolean {
+    const sleepers = alive.filter((worker) => worker.frozenSinceMs() !== null);
+    for (const { process } of sleepers) {
+      world.trace(`worker ${process.start.workerId} dies in its sleep`);
+      process.end(CRASHES[1]);
+    }
+    return sleepers.length > 0;
+  }
+
   return {
     launch,
     asking: (endpoint, release) => longest(endpoint, release, (worker) => worker.askingSinceMs()),
     frozen: (endpoint, release) => longest(endpoint, release, (worker) => worker.frozenSinceMs()),
     strike: (what) => {
       const alive = [...running.values()];
+      if (what === "sleepers die") return endSleepers(alive);
       if (alive.length === 0) return false;
       const victim = chance.pick(alive);
       const { workerId } = victim.process.start;
