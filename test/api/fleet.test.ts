@@ -317,6 +317,7 @@ describe("a start that takes its time", () => {
     await daemon.until("it boots", async () => (await onlyWorker(endpoint)).phase === "boot");
     await daemon.clock.advance(4_000);
     expect((await onlyWorker(endpoint)).state).toBe("initializing");
+    await daemon.clock.advance(900);
     const workerId = String(held.start.workerId);
     await daemon.until("it is late", () => fleet.row(workerId)?.state === "gone");
     expect(fleet.asked(workerId)).toEqual(["kill"]);
@@ -475,6 +476,7 @@ describe("extra workers", () => {
     const ids: string[] = [];
     for (let n = 0; n < 6; n += 1) ids.push(await daemon.submit(endpoint));
     await first.takeJob();
+    await daemon.clock.advance(900);
     const second = await daemon.nextWorker();
     expect((await fleet.endpoint(endpoint)).reason).toMatch(/oldest wait/);
     await daemon.clock.advance(20_000);
@@ -484,6 +486,7 @@ describe("extra workers", () => {
     await daemon.call("POST", `/v2/${endpoint}/purge-queue`);
     await second.done(ids[1] ?? "", { output: 1 });
     await fleet.poll(second);
+    await daemon.clock.advance(900);
     await daemon.until("the one that is not needed sleeps", () => stateOf(second) === "parked");
     expect(stateOf(first)).toBe("ready");
   });
