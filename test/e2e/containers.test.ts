@@ -137,17 +137,23 @@ describe.skipIf(skipAloud(findEngine()))("workers in containers", { timeout: LIM
   );
 
   test("an endpoint that is deleted takes its containers with it, busy and asleep", async () => {
-    const endpoint = await on.create("short-lived", "1", { workers: { max: 2, idle_timeout: "1s" } });
-    await endpoint.run({ do: "nothing" });
-    await eventually(async () => (await awake(endpoint)).length === 0, WAIT_MS, "it sleeps");
-    const { worker } = await on.busy(endpoint);
-    const before = new Set(await on.containers());
-    expect(before).toContain(worker.container);
+    const endpoint = await on.create("short-lived", "1", {
+      workers: { max: 2, idle_timeout: "1s" },
+      scale: { by: "request-count", threshold: 1 },
+    });
+    const [busy, other] = await Promise.all([on.busy(endpoint), on.busy(endpoint)]);
+    await on.openGate(other.worker.container ?? "");
+    const isAsleep = async () =>
+      (await endpoint.workers()).some(({ id, asleep }) => id === other.worker.id && asleep === "frozen");
+    await eventually(isAsleep, WAIT_MS, "one of them sleeps");
+    const containers = [busy, other].map(({ worker }) => worker.container ?? "");
+    expect(await on.containers()).toEqual(expect.arrayContaining(containers));
     expect((await on.call("DELETE", "/api/endpoints/short-lived")).status).toBe(200);
-    const isGone = async () => !(await on.containers()).includes(worker.container ?? "");
-    await eventually(isGone, WAIT_MS, "its container is gone");
+    const isGone = async () => (await on.containers()).every((id) => !containers.includes(id));
+    await eventually(isGone, WAIT_MS, "their containers are gone");
     await on.agree();
-    expect(await on.worker(worker.id)).toMatchObject({ state: "gone", reason: "its endpoint was deleted" });
+    for (const { worker } of [busy, other])
+      expect(await on.worker(worker.id)).toMatchObject({ state: "gone", reason: "its endpoint was deleted" });
   });
 
   describe("releases", () => {

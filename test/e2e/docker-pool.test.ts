@@ -13,6 +13,7 @@ import { until } from "../conformance/worker-pool.ts";
 import { changeImage, craftImage, engineArchitecture } from "../support/engine/craft-image.ts";
 import { dockerCommand, ensureImages, findEngine, NODE_IMAGE, skipAloud } from "../support/engine/engine.ts";
 import { createTestPool, type TestPool } from "../support/engine/pool.ts";
+import { watchEngine } from "../support/engine/watch.ts";
 import { registryMissing, startRegistry, type TestRegistry } from "../support/registry.ts";
 
 const isMissing = skipAloud(findEngine());
@@ -124,6 +125,22 @@ describe.skipIf(isMissing)("the Docker pool", { timeout: 60_000 }, () => {
         cause: "oom",
         reason: expect.stringContaining("160 MiB"),
       });
+    });
+
+    test("also before its start is over: a fast worker has its job by then", async () => {
+      let oom: (container: string) => Promise<unknown> = async () => {};
+      const network = { onContainerStarted: (container: string) => oom(container).then(() => {}) };
+      made = await replace(await createTestPool({ network }));
+      const watch = watchEngine(`rpx.daemon=${made.daemonId}`);
+      try {
+        oom = (container) =>
+          until("the kernel ends the child", () => watch.first(container, ["oom"]) !== undefined);
+        const worker = made.worker("child-hog", { limits: { memoryBytes: 160 * MIB } });
+        await made.start(worker);
+        expect(await exitOf(worker)).toMatchObject({ signal: "SIGKILL", cause: "oom" });
+      } finally {
+        watch.close();
+      }
     });
   });
 

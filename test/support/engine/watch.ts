@@ -2,7 +2,13 @@
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 
-export type ContainerEvent = { readonly atMs: number; readonly action: string; readonly container: string };
+export type ContainerEvent = {
+  readonly atMs: number;
+  /** How much later this process heard of it: what this machine itself costs. */
+  readonly lagMs: number;
+  readonly action: string;
+  readonly container: string;
+};
 
 export type EngineWatch = {
   /** The first event of one of these kinds of a container, once it is there. */
@@ -18,7 +24,8 @@ export function watchEngine(label: string): EngineWatch {
   const events: ContainerEvent[] = [];
   createInterface(child.stdout).on("line", (line) => {
     const [nanos = "", action = "", container = ""] = line.split(" ");
-    events.push({ atMs: Number(BigInt(nanos) / 1_000_000n), action, container });
+    const atMs = Number(BigInt(nanos) / 1_000_000n);
+    events.push({ atMs, lagMs: Date.now() - atMs, action, container });
   });
   return {
     first: (container, actions) =>

@@ -13,6 +13,8 @@ export type Survey = {
   look(options?: { readonly closely?: boolean; readonly afterAbsence?: boolean }): Promise<void>;
   /** Looks into the container that an event is about: a listing may still show what was before. */
   hear(event: EngineEvent): Promise<void>;
+  /** A container was just taken in: what was heard of it before was put by. */
+  catchUp(entry: Entry): Promise<void>;
 };
 
 export type SurveyDeps = {
@@ -33,6 +35,8 @@ const MAX_AT_ONCE = 16;
 /** The engine notes an out-of-memory kill a moment after the end that it caused. */
 const OOM_NOTE_MS = 200;
 const KILLED_CODE = 137;
+/** Containers not taken in yet of which an out-of-memory event was heard; others are never asked for. */
+const MAX_EARLY = 1_000;
 /** A removal begins with the same signal as a stop. */
 const STOPPED = "stopped or removed";
 /** Signals by which people and tools end a container. */
@@ -52,6 +56,8 @@ const TELLING: ReadonlySet<string> = new Set(["die", "destroy", "pause", "restar
 export function createSurvey(deps: SurveyDeps): Survey {
   const { roster, containers, quarantine, starting, clock } = deps;
   let queue: Promise<void> = Promise.resolve();
+  /** A fast worker has its job, and outgrows its memory with it, before its start is over. */
+  const early = new Set<string>();
 
   async function look(closely: boolean, afterAbsence: boolean): Promise<void> {
     await quarantine.retry();
@@ -86,7 +92,26 @@ export function createSurvey(deps: SurveyDeps): Survey {
   /** A container of an earlier daemon. One that has ended is told of by `list`, not as news. */
   async function adopt(container: SeenContainer): Promise<Entry | null> {
     const details = await containers.inspect(container.id);
-    return details === null ? null : roster.add(container, details);
+    if (details === null) return null;
+    const entry = await roster.add(container, details);
+    await catchUp(entry);
+    return entry;
+  }
+
+  async function catchUp(entry: Entry): Promise<void> {
+    if (early.delete(entry.containerId)) await noteOom(entry);
+  }
+
+  /** The kernel ended a process of it. Whether that was the worker itself, the end shows; where it was not, there is none to come (F-14). */
+  async function noteOom(entry: Entry): Promise<void> {
+    if (entry.asked !== null || entry.exit !== null || entry.ending) return;
+    entry.oom = true;
+    await deps.end(entry);
+  }
+
+  function putBy(containerId: string): void {
+    early.add(containerId);
+    for (const oldest of early) if (early.size > MAX_EARLY) early.delete(oldest);
   }
 
   async function judge(entry: Entry, details: ContainerDetails | null, unseen: boolean): Promise<void> {
@@ -137,16 +162,15 @@ export function createSurvey(deps: SurveyDeps): Survey {
       return next;
     },
     async hear(event) {
-      const entry = roster.find(event.containerId);
-      if (entry === undefined || isSettled(entry)) return;
       const { action, attributes } = event;
+      const entry = roster.find(event.containerId);
+      if (action === "oom") return entry === undefined ? putBy(event.containerId) : noteOom(entry);
+      if (entry === undefined || isSettled(entry)) return;
       const isForeignSignal = action === "kill" && ENDING_SIGNALS.has(attributes.signal ?? "");
       if (isForeignSignal && !isEndedByUs(entry)) noteStop(entry);
-      // The kernel ended a process of it. Whether that was the worker itself, the end shows; where it was not, there is none to come (F-14).
-      if (action === "oom" && entry.asked === null) entry.oom = true;
-      if (action === "oom" && entry.oom) await deps.end(entry);
       if (TELLING.has(action)) await judge(entry, await containers.inspect(entry.containerId), false);
     },
+    catchUp,
   };
 
   /** Not forgotten meanwhile. */

@@ -189,6 +189,7 @@ export function createDockerPool(deps: DockerPoolDeps): DockerPool {
     );
     // It may have ended already, but that is news.
     entry.isOld = false;
+    await survey.catchUp(entry);
   }
 
   function mountRules() {
