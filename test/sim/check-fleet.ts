@@ -195,10 +195,12 @@ function checkAbsence({ history, plan, fail }: World, { fromMs, toMs }: Absence)
     const isKilled =
       life.ended === "killed" && endedAtMs !== null && endedAtMs >= toMs && endedAtMs <= toMs + RETURN_MS;
     const hasAsked = (idleTakesMs[0] ?? Infinity) < fromMs && (idleTakesMs.at(-1) ?? 0) > toMs - SILENCE_MS;
-    const isBusy = history.deliveries.some(
-      (delivery) => delivery.workerId === workerId && (delivery.overAtMs ?? Infinity) >= fromMs,
-    );
-    if (plan.endpoints[life.endpoint]?.pool !== "docker" || !isKilled || !hasAsked || isBusy) continue;
+    const own = history.deliveries.filter((delivery) => delivery.workerId === workerId);
+    // It was heard: what it asks may be lost on its way, and then it was never up.
+    const isHeard = own.some(({ atMs }) => atMs < fromMs);
+    const isBusy = own.some(({ overAtMs }) => (overAtMs ?? Number.POSITIVE_INFINITY) >= fromMs);
+    if (!isHeard || plan.endpoints[life.endpoint]?.pool !== "docker" || !isKilled || !hasAsked || isBusy)
+      continue;
     if (life.stopAskedAtMs === null && !life.struck)
       fail("F-18", `${workerId} asked for jobs while its engine was away, and was killed when it came back`);
   }

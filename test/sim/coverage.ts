@@ -46,7 +46,7 @@ const TIMED: Readonly<Record<Exclude<Timed, "kill-at-commit" | "worker-hang" | "
   "full-disk": true,
   "pool-away": true,
   "worker-death": true,
-  "sleepers-die": true,
+  "workers-die": true,
 };
 const EVERY_FAULT: readonly string[] = [
   ...Object.keys(TIMED),

@@ -45,7 +45,7 @@ export type Machine = {
 
 export type MachineFault = Exclude<
   Fault,
-  { kind: "worker-death" | "sleepers-die" | "worker-hang" | "partition" }
+  { kind: "worker-death" | "workers-die" | "worker-hang" | "partition" }
 >;
 type ArmedKill = Extract<Fault, { kind: "kill-at-commit" }> & { left: number };
 

@@ -68,8 +68,8 @@ export type Fault =
   | { readonly kind: "pool-away"; readonly ms: number }
   /** One of the workers ends by itself. */
   | { readonly kind: "worker-death" }
-  /** All that sleep end: memory is short, and the kernel takes those that do nothing. */
-  | { readonly kind: "sleepers-die" }
+  /** All workers end at once, those that sleep last. */
+  | { readonly kind: "workers-die" }
   /** One of the workers stands still; `pings`: its heartbeat, a process of its own, goes on. */
   | { readonly kind: "worker-hang"; readonly pings: boolean }
   | { readonly kind: "partition"; readonly ms: number; readonly way: "in" | "out" | "both" };
@@ -295,7 +295,7 @@ const FAULTS: readonly (readonly [most: number, make: (chance: Chance) => Fault]
   [2, (chance) => ({ kind: "full-disk", ms: chance.skewed(200, 20_000) })],
   [2, (chance) => ({ kind: "pool-away", ms: chance.skewed(200, 90_000) })],
   [4, () => ({ kind: "worker-death" })],
-  [3, () => ({ kind: "sleepers-die" })],
+  [2, () => ({ kind: "workers-die" })],
   [2, (chance) => ({ kind: "worker-hang", pings: chance.hits(0.5) })],
   [
     3,

@@ -13,7 +13,7 @@ const REPEATED = 20;
 
 describe("the services in a world that misbehaves", () => {
   test(`INV-1 to INV-8, INV-12: ${SEEDS} seeds of ${LEAST_JOBS} accepted jobs break nothing, and reach every row and fault`, {
-    timeout: 600_000,
+    timeout: 1_200_000,
   }, async () => {
     // One thread: the other core runs other tests.
     const run = await runSeeds({ from: FROM, seeds: SEEDS, threads: 1 });

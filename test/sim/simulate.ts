@@ -134,7 +134,7 @@ function isFault(act: Exclude<Act, WorkerFault>): act is Exclude<Act, WorkerFaul
 
 const WORKER_FAULTS: ReadonlySet<string> = new Set([
   "worker-death",
-  "sleepers-die",
+  "workers-die",
   "worker-hang",
   "partition",
 ]);
@@ -154,8 +154,8 @@ const FAULTS: ReadonlySet<string> = new Set([
 function strikeWorker({ coverage }: World, workers: Workers, fault: WorkerFault): void {
   if (fault.kind === "worker-death") {
     if (workers.strike("death")) coverage.fault("worker-death");
-  } else if (fault.kind === "sleepers-die") {
-    if (workers.strike("sleepers die")) coverage.fault("sleepers-die");
+  } else if (fault.kind === "workers-die") {
+    if (workers.strike("all die")) coverage.fault("workers-die");
   } else if (fault.kind === "worker-hang") {
     const struck = workers.strike(fault.pings ? "hang, pings go on" : "hang");
     if (struck) coverage.fault(fault.pings ? "worker-hang, pings go on" : "worker-hang, whole");

@@ -17,7 +17,7 @@ export type Workers = {
   strike(
     what:
       | "death"
-      | "sleepers die"
+      | "all die"
       | "hang"
       | "hang, pings go on"
       | { readonly cutOff: "in" | "out" | "both"; readonly ms: number },
@@ -205,13 +205,13 @@ export function createWorkers(world: World, network: Network, isAllReachable: ()
     return waiting.sort((a, b) => a.sinceMs - b.sinceMs)[0] ?? null;
   }
 
-  function endSleepers(alive: readonly Running[]): boolean {
-    const sleepers = alive.filter((worker) => worker.frozenSinceMs() !== null);
-    for (const { process } of sleepers) {
-      world.trace(`worker ${process.start.workerId} dies in its sleep`);
+  function endAll(alive: readonly Running[]): boolean {
+    const isAsleep = (worker: Running) => Number(worker.frozenSinceMs() !== null);
+    for (const { process } of alive.toSorted((a, b) => isAsleep(a) - isAsleep(b))) {
+      world.trace(`worker ${process.start.workerId} dies with all others`);
       process.end(CRASHES[1]);
     }
-    return sleepers.length > 0;
+    return alive.length > 0;
   }
 
   return {
@@ -220,7 +220,7 @@ export function createWorkers(world: World, network: Network, isAllReachable: ()
     frozen: (endpoint, release) => longest(endpoint, release, (worker) => worker.frozenSinceMs()),
     strike: (what) => {
       const alive = [...running.values()];
-      if (what === "sleepers die") return endSleepers(alive);
+      if (what === "all die") return endAll(alive);
       if (alive.length === 0) return false;
       const victim = chance.pick(alive);
       const { workerId } = victim.process.start;
