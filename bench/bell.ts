@@ -20,7 +20,7 @@ export type Bell = {
 };
 
 /** A program that says nothing for this long has failed. */
-const SILENCE_MS = 60_000;
+const SILENCE_MS = 30_000;
 
 export async function createBell(): Promise<Bell> {
   const folder = temporaryFolder();

@@ -16,6 +16,7 @@ import { startRpx } from "./rpx.ts";
 const NAME = "bench";
 const REST_MS = 60_000;
 const LOOK_EVERY_MS = 100;
+const SAID_CHARACTERS = 2_000;
 
 export type Measured = {
   readonly pool: PoolKind;
@@ -34,6 +35,10 @@ export async function measureEntered(measured: Measured): Promise<number[]> {
     try {
       await createEndpoint(daemon, bell, measured);
       return await timeEntries(bell, entered(daemon, measured));
+    } catch (error) {
+      throw new Error(`not measured; the daemon said:\n${daemon.stderr().slice(-SAID_CHARACTERS)}`, {
+        cause: error,
+      });
     } finally {
       await daemon.stop();
       if (pool === "docker") await clearDaemon(daemonId);

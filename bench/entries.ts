@@ -12,7 +12,7 @@ export type Entered = {
 
 const WARM_UP = 1;
 const SAMPLES = 9;
-/** A machine that has just slept is slower: every trigger comes after this long in which nothing happens. */
+/** After a time without work a machine is slower: every trigger comes after this long in which nothing happens. */
 const IDLE_MS = 1_000;
 
 /** Times in ms, without those of the warm-up. */

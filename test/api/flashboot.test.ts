@@ -15,8 +15,12 @@ const fleet = fleetView(() => daemon);
 const stateOf = (worker: { id: string }) => fleet.row(worker.id)?.state;
 
 /** An endpoint at zero whose one worker has done a job and sleeps; its poll was answered. */
-async function asleep(name = "sleepy", workers = {}): Promise<{ endpoint: string; worker: TestWorker }> {
-  const endpoint = await daemon.deploy(name, { workers: { idle_timeout: "1s", ...workers } });
+async function asleep(
+  name = "sleepy",
+  workers = {},
+  limits = {},
+): Promise<{ endpoint: string; worker: TestWorker }> {
+  const endpoint = await daemon.deploy(name, { workers: { idle_timeout: "1s", ...workers }, limits });
   const id = await daemon.submit(endpoint);
   const worker = await daemon.nextWorker();
   await worker.takeJob();
@@ -176,6 +180,26 @@ describe("the ladder of sleep", () => {
     expect((await worker.takeJob()).id).toBe(id);
     expect(stateOf(worker)).toBe("ready");
     expect(daemon.pool.started).toHaveLength(1);
+  });
+
+  it("of two that are to boot again at once, and do not fit, one waits for its part of the machine", async () => {
+    const sleepers: { endpoint: string; worker: TestWorker }[] = [];
+    for (const name of ["one", "other"]) {
+      sleepers.push(await asleep(name, {}, { memory: "2GiB" }));
+      daemon.clock.jump(SLEEP_MS.frozen);
+      await daemon.until("it is stopped", () =>
+        sleepers.every(({ worker }) => fleet.row(worker.id)?.asleep === "stopped"),
+      );
+    }
+    daemon.pool.setAway("the engine does not answer");
+    for (const { endpoint } of sleepers) await daemon.submit(endpoint);
+    await daemon.clock.advance(5_000);
+    daemon.pool.setAway(null);
+    await daemon.clock.advance(5_000);
+    const wakes = sleepers.filter(({ worker }) => fleet.asked(worker.id).includes("wake"));
+    expect(wakes, "2 GiB each, of 3.6").toHaveLength(1);
+    const waits = sleepers.find((each) => !wakes.includes(each));
+    expect(fleet.row(waits?.worker.id ?? "")?.reason).toMatch(/^asleep: waits for memory/);
   });
 
   it("one that does not come up after that is a failed start", async () => {

@@ -317,6 +317,7 @@ describe("a start that takes its time", () => {
     await daemon.until("it boots", async () => (await onlyWorker(endpoint)).phase === "boot");
     await daemon.clock.advance(4_000);
     expect((await onlyWorker(endpoint)).state).toBe("initializing");
+    await daemon.clock.advance(900);
     const workerId = String(held.start.workerId);
     await daemon.until("it is late", () => fleet.row(workerId)?.state === "gone");
     expect(fleet.asked(workerId)).toEqual(["kill"]);
@@ -440,6 +441,19 @@ describe("an order to warm", () => {
     expect((await fleet.post(endpoint, "warm", { workers: 0 })).status).toBe(400);
   });
 
+  it("keeps to a max that is lowered meanwhile: of 0 nothing is started (INV-5)", async () => {
+    daemon.pool.holdStarts = () => true;
+    const endpoint = await daemon.deploy("warm", { workers: { max: 2 } });
+    await fleet.post(endpoint, "warm", { workers: 2 });
+    await daemon.until("both are being started", () => daemon.pool.held.length === 2);
+    await fleet.update(endpoint, { config: { workers: { max: 0 } } });
+    daemon.pool.holdStarts = null;
+    for (const start of [...daemon.pool.held]) start.fail("no more");
+    await daemon.clock.advance(20_000);
+    expect([daemon.pool.started, daemon.pool.held]).toEqual([[], []]);
+    expect((await fleet.endpoint(endpoint)).desiredWorkers).toBe(0);
+  });
+
   it("that cannot be carried out ends by itself", async () => {
     daemon.pool.startFailure = "no such file";
     const endpoint = await daemon.deploy("warm", { limits: { start_timeout: "10s" } });
@@ -462,6 +476,7 @@ describe("extra workers", () => {
     const ids: string[] = [];
     for (let n = 0; n < 6; n += 1) ids.push(await daemon.submit(endpoint));
     await first.takeJob();
+    await daemon.clock.advance(900);
     const second = await daemon.nextWorker();
     expect((await fleet.endpoint(endpoint)).reason).toMatch(/oldest wait/);
     await daemon.clock.advance(20_000);
@@ -471,6 +486,7 @@ describe("extra workers", () => {
     await daemon.call("POST", `/v2/${endpoint}/purge-queue`);
     await second.done(ids[1] ?? "", { output: 1 });
     await fleet.poll(second);
+    await daemon.clock.advance(900);
     await daemon.until("the one that is not needed sleeps", () => stateOf(second) === "parked");
     expect(stateOf(first)).toBe("ready");
   });
@@ -546,6 +562,14 @@ describe("SIGTERM", () => {
     await daemon.until("it has closed", () => closed);
     await closing;
   }
+
+  it("closes although the pool refuses to end a worker", async () => {
+    const { worker } = await daemon.ready("stubborn");
+    daemon.pool.stop = () => Promise.reject(new Error("the engine does not answer"));
+    await drained();
+    expect(fleet.asked(worker.id)).toEqual(["kill"]);
+    daemon = await startTestDaemon();
+  });
 
   it("gives up starts under way and rows that wait; sleepers end (F-40)", async () => {
     const { endpoint: sleepy, worker: sleeper } = await daemon.ready("sleepy");

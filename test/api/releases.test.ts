@@ -165,6 +165,7 @@ describe("a release that fails (F-13)", () => {
     const next = await daemon.nextWorker();
     await daemon.clock.advance(4_000);
     expect((await fleet.release(endpoint, 2)).state).toBe("proving");
+    await daemon.clock.advance(900);
     const failed = await isIn(endpoint, 2, "failed");
     expect(failed.reason).toMatch(/did not ask for a job within the start timeout of 5 s/);
     expect(fleet.asked(next.id)).toEqual(["kill"]);
@@ -339,6 +340,7 @@ describe("tests of a release", () => {
   it("that take longer than they may fail it", async () => {
     const { endpoint, next } = await tested([{ name: "slow", input: 1, timeoutMs: 2_000 }]);
     await next.takeJob();
+    await daemon.clock.advance(4_900);
     const failed = await isIn(endpoint, 2, "failed");
     expect(failed.reason).toMatch(/^test 1 of 1, "slow", failed: job timed out/);
   });

@@ -386,6 +386,18 @@ export function sleepSuite(storeOf: () => Store): void {
       ]);
     });
 
+    test("one that boots again has booted when it says so anew: its start timeout counts from there (F-13)", async () => {
+      await addReady(storeOf(), W);
+      const boots = (nowMs: number) =>
+        storeOf().fleet.setStartStep(W, { phase: "boot", reason: "boots", handle: "7" }, nowMs);
+      await boots(T0 + 1);
+      await parkIt("stopped", T0 + 2);
+      await storeOf().fleet.moveWorker(W, { to: "starting", reason: "woken" }, T0 + 3);
+      expect(storeOf().fleet.worker(W)?.bootedAtMs).toBeNull();
+      await boots(T0 + 4);
+      expect(storeOf().fleet.worker(W)?.bootedAtMs).toBe(T0 + 4);
+    });
+
     test("one that wakes says no more of its sleep", async () => {
       await addReady(storeOf(), W);
       await addReady(storeOf(), V);

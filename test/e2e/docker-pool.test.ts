@@ -1,12 +1,13 @@
 /** What the Docker pool does beyond `test/conformance/worker-pool.ts`, with real containers of a real engine. */
 import { execFile, execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { RpxError } from "../../src/contract/error.ts";
 import { CAPABILITIES } from "../../src/runtime/adapters/docker/container-spec.ts";
+import { freezerFiles } from "../../src/runtime/adapters/docker/freezer.ts";
 import type { WorkerExit, WorkerStart } from "../../src/runtime/ports/worker-pool.ts";
 import { until } from "../conformance/worker-pool.ts";
 import { changeImage, craftImage, engineArchitecture } from "../support/engine/craft-image.ts";
@@ -184,6 +185,21 @@ describe.skipIf(isMissing)("the Docker pool", { timeout: 60_000 }, () => {
       expect(await listed(worker)).toMatchObject({ asleep: "frozen", exit: null });
       await made.pool.kill(worker.workerId);
       expect(await exitOf(worker)).toMatchObject({ signal: "SIGKILL", reason: "killed by rpx" });
+    });
+
+    test("thawed by the kernel in the turn in which it is woken: a commit holds up the next one", async () => {
+      const worker = await up("graceful");
+      const pid = dockerCommand("inspect", "--format", "{{.State.Pid}}", worker.id);
+      const [groups = "", mounts = ""] = [`/proc/${pid}/cgroup`, "/proc/self/mountinfo"].map((file) =>
+        readFileSync(file, "utf8"),
+      );
+      const files = freezerFiles(groups, mounts, worker.id);
+      const control = () => readFileSync(files?.control ?? "", "utf8").trim();
+      await made.pool.park(worker.workerId, "frozen");
+      expect(control()).toBe(files?.frozen);
+      const woken = made.pool.wake(worker.workerId);
+      expect(await new Promise((resolve) => setImmediate(() => resolve(control())))).toBe(files?.thawed);
+      await woken;
     });
 
     test("frozen by the engine, where the kernel's freezer is out of reach", async () => {

@@ -1,4 +1,5 @@
 import { checkDeliveries } from "./check-deliveries.ts";
+import { checkFleet } from "./check-fleet.ts";
 import { checkStreams } from "./check-streams.ts";
 import { membersOf } from "./clients.ts";
 import type { History, Order, Sight, Submission } from "./history.ts";
@@ -19,6 +20,7 @@ export function checkHistory(world: World): void {
   }
   checkDeliveries(world, stories);
   checkStreams(world, stories);
+  checkFleet(world, stories);
 }
 
 const DAY_MS = 24 * 3_600_000;

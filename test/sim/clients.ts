@@ -1,7 +1,9 @@
 import { readObject } from "../../src/text/json-text.ts";
-import type { Order, Sight, Submission } from "./history.ts";
+import type { Order, SeenRelease, Sight, Submission } from "./history.ts";
 import type { Network, Peer, Reply } from "./network.ts";
+import { createOperators } from "./operators.ts";
 import type { Act, EndpointPlan, Run } from "./plan.ts";
+import { type FleetAct, goodCode } from "./plan-fleet.ts";
 import type { World } from "./world.ts";
 
 /** The people and programs that use the API. */
@@ -11,6 +13,8 @@ export type Clients = {
   perform(id: number, act: Extract<Act, { kind: ClientKind }>): Promise<void>;
   /** Looks at a job once, and notes what it saw; its state, null where it was not found, undefined without an answer. */
   look(jobId: string, endpoint: number): Promise<string | null | undefined>;
+  /** The endpoint's releases, once nothing is on its way; null when that takes too long. */
+  settledReleases(endpoint: number): Promise<readonly SeenRelease[] | null>;
   /** GET of the native API or of an endpoint's health, repeated until it is answered. */
   ask<T>(route: string, params?: Record<string, string>, query?: Record<string, string>): Promise<T>;
   endpointId(endpoint: number): string;
@@ -25,9 +29,16 @@ export type ClientKind =
   | "repeat"
   | "malformed"
   | "purge"
-  | "settings"
-  | "deploy"
-  | "stop-worker";
+  | FleetAct["kind"];
+
+/** What a client sends; it is the admin. */
+export type Message = {
+  readonly route: string;
+  readonly params?: Record<string, string>;
+  readonly query?: Record<string, string>;
+  readonly headers?: Record<string, string>;
+  readonly body?: string;
+};
 
 const REPEAT_MS = [500, 3_000] as const;
 const MOST_REPEATS = 60;
@@ -42,14 +53,12 @@ export function createClients(world: World, network: Network, adminKey: () => st
   const streamed = new Set<string>();
 
   const endpointId = (endpoint: number): string => ids[endpoint] ?? "";
-
-  type Message = {
-    readonly route: string;
-    readonly params?: Record<string, string>;
-    readonly query?: Record<string, string>;
-    readonly headers?: Record<string, string>;
-    readonly body?: string;
-  };
+  const operators = createOperators({
+    world,
+    chance,
+    endpointId,
+    send: (message) => send(network.peer("operator"), message),
+  });
 
   async function send(
     peer: Peer,
@@ -82,13 +91,29 @@ export function createClients(world: World, network: Network, adminKey: () => st
 
   async function prepare(): Promise<void> {
     const peer = network.peer("admin");
-    for (const endpoint of plan.endpoints) ids.push(await create(peer, endpoint));
+    for (const [at, endpoint] of plan.endpoints.entries()) {
+      ids.push(await create(peer, endpoint));
+      if (endpoint.proves) await proven(at);
+    }
+  }
+
+  /** A first release that fails, by the weather, is followed by one that nobody has to prove. */
+  async function proven(endpoint: number): Promise<void> {
+    for (let tried = 0; tried < MOST_REPEATS; tried += 1) {
+      const releases = await operators.settled(endpoint);
+      if (releases?.some(({ state }) => state === "live")) return;
+      await operators.perform(-1, goodCode(endpoint));
+    }
+    throw new Error(`endpoint ${endpoint} has no release`);
   }
 
   async function create(peer: Peer, endpoint: EndpointPlan): Promise<string> {
     const { name } = endpoint;
     const code = { source: { kind: "folder", path: "/handlers" }, handler: "handler.py" };
-    const body = JSON.stringify({ name, id: `id-${name}`, config: configOf(endpoint), ...code });
+    const { pool } = endpoint;
+    const rollout = endpoint.proves ? "prove" : "at_once";
+    const config = configOf(endpoint);
+    const body = JSON.stringify({ name, id: `id-${name}`, pool, rollout, config, ...code });
     // A repeat whose first try was done is refused by its name: that is as good.
     const reply = await insist(peer, { route: "createEndpoint", body });
     if (reply.status !== 200 && reply.status !== 409) throw new Error(`no endpoint: ${reply.text}`);
@@ -114,6 +139,7 @@ export function createClients(world: World, network: Network, adminKey: () => st
       key: run.careful ? `key-${id}` : null,
       ttlMs: run.ttlMs ?? (plan.endpoints[run.endpoint]?.ttlS ?? 0) * 1_000,
       webhook: run.webhook,
+      lowPriority: run.lowPriority,
       sendings: [],
       jobId: null,
     };
@@ -238,46 +264,6 @@ export function createClients(world: World, network: Network, adminKey: () => st
     }
   }
 
-  // --- Operators -----------------------------------------------------------------------------------------
-
-  async function change(endpoint: number, max: number, min: number): Promise<void> {
-    const noted = {
-      endpoint,
-      max,
-      sentAtMs: clock.nowMs(),
-      endedAtMs: null as number | null,
-      outcome: "open" as Order["outcome"],
-    };
-    history.maxOrders.push(noted);
-    const body = JSON.stringify({ config: { workers: { max, min } } });
-    const reply = await send(network.peer("operator"), {
-      route: "updateEndpoint",
-      params: { endpoint: endpointId(endpoint) },
-      body,
-    });
-    noted.endedAtMs = clock.nowMs();
-    noted.outcome = outcomeOf(reply);
-  }
-
-  async function deploy(endpoint: number): Promise<void> {
-    const code = { source: { kind: "folder", path: "/handlers" }, handler: "handler.py" };
-    const message = {
-      route: "updateEndpoint",
-      params: { endpoint: endpointId(endpoint) },
-      body: JSON.stringify({ code }),
-    };
-    await send(network.peer("operator"), message);
-  }
-
-  async function stopWorker(): Promise<void> {
-    const peer = network.peer("operator");
-    const listed = await send(peer, { route: "listWorkers" });
-    if (listed?.status !== 200) return;
-    const workers = JSON.parse(listed.text) as { id: string }[];
-    if (workers.length > 0)
-      await send(peer, { route: "stopWorker", params: { worker: chance.pick(workers).id } });
-  }
-
   async function refuse(endpoint: number, id: number): Promise<void> {
     const params = { endpoint: endpointId(endpoint) };
     const body = chance.pick([
@@ -313,12 +299,8 @@ export function createClients(world: World, network: Network, adminKey: () => st
           { kind: "purge", target: act.endpoint },
           { route: "purgeQueue", params: { endpoint: endpointId(act.endpoint) } },
         );
-      case "settings":
-        return change(act.endpoint, act.max, act.min);
-      case "deploy":
-        return deploy(act.endpoint);
-      case "stop-worker":
-        return stopWorker();
+      default:
+        return operators.perform(id, act);
     }
   }
 
@@ -328,11 +310,12 @@ export function createClients(world: World, network: Network, adminKey: () => st
     look,
     ask: async (route, params = {}, query = {}) =>
       JSON.parse((await insist(network.peer("auditor"), { route, params, query })).text),
+    settledReleases: operators.settled,
     endpointId,
   };
 }
 
-function outcomeOf(reply: Reply | null): Order["outcome"] {
+export function outcomeOf(reply: Reply | null): Order["outcome"] {
   if (reply === null || reply.status >= 500) return "unknown";
   return reply.status === 200 ? "done" : "refused";
 }
@@ -351,6 +334,9 @@ function configOf(endpoint: EndpointPlan): Record<string, unknown> {
       max: endpoint.max,
       idle_timeout: `${endpoint.idleS}s`,
       prefetch: endpoint.prefetch,
+      extra: endpoint.extra,
+      flashboot: endpoint.flashboot,
+      prewarm: endpoint.prewarm,
     },
     scale: { by: endpoint.by, threshold: endpoint.threshold, max_queued: endpoint.maxQueued },
     limits: {
@@ -358,6 +344,7 @@ function configOf(endpoint: EndpointPlan): Record<string, unknown> {
       ttl: `${endpoint.ttlS}s`,
       start_timeout: `${endpoint.startS}s`,
       retries: endpoint.retries,
+      ...(endpoint.memoryGiB !== null && { memory: `${endpoint.memoryGiB}GiB` }),
     },
     retention: { async: kept, sync: kept, failed: kept },
     env: { SIM_ENDPOINT: endpoint.name },

@@ -27,6 +27,8 @@ export type Process = {
   ready: boolean;
   /** It was asked to end or to hand over: it is asked nothing more. */
   ending: boolean;
+  /** Aborted with it: what it did itself goes no further. */
+  readonly gone: AbortController;
   readonly open: Set<Exchange>;
   readonly waiting: Set<() => void>;
   client: ClientServerOptions<Principal> | null;
@@ -42,6 +44,7 @@ export function createProcess(number: number): Process {
     held: null,
     ready: false,
     ending: false,
+    gone: new AbortController(),
     open: new Set(),
     waiting: new Set(),
     client: null,
@@ -164,10 +167,12 @@ export async function serve(world: World, own: Process, exchange: Exchange): Pro
   for (const look of [...own.waiting]) look();
 }
 
-function noteDepartures({ history }: World, { request }: Exchange, reply: Reply): void {
-  for (const { id, number } of jobsIn(reply))
+function noteDepartures({ history, nowMs }: World, { request }: Exchange, reply: Reply): void {
+  for (const { id, step, number } of jobsIn(reply))
     history.departures.push({
       jobId: id,
+      step,
+      atMs: nowMs(),
       workerId: request.params.worker ?? "",
       order: orderOf(history, number),
     });

@@ -19,6 +19,8 @@ export type Submission = {
   readonly key: string | null;
   readonly ttlMs: number;
   readonly webhook: boolean;
+  /** Nobody is started, or woken, for it. */
+  readonly lowPriority: boolean;
   readonly sendings: Sending[];
   /** As first answered with 2xx. */
   jobId: string | null;
@@ -47,7 +49,7 @@ export type Order = {
   outcome: "open" | "done" | "refused" | "unknown";
 };
 
-/** A setting of `max` that an operator sent. */
+/** A setting of `max` that an operator sent; `extra` ones are part of it. */
 export type MaxOrder = {
   readonly endpoint: number;
   readonly max: number;
@@ -55,6 +57,52 @@ export type MaxOrder = {
   endedAtMs: number | null;
   outcome: Order["outcome"];
 };
+
+/** A pause of an endpoint, or its end. */
+export type PauseOrder = {
+  readonly endpoint: number;
+  readonly paused: boolean;
+  readonly sentAtMs: number;
+  endedAtMs: number | null;
+  outcome: Order["outcome"];
+};
+
+/** A change of an endpoint's code as an operator follows it. `settledAtMs`: nothing is on its way any more, he was told. */
+export type Rollout = {
+  readonly endpoint: number;
+  readonly step: number;
+  /** It serves only after it was proven. */
+  readonly proves: boolean;
+  /** The release that it made, as its answer said; null: it did not say. */
+  version: number | null;
+  readonly sentAtMs: number;
+  settledAtMs: number | null;
+};
+
+export type SeenRelease = {
+  readonly version: number;
+  readonly state: "building" | "proving" | "live" | "superseded" | "failed";
+  readonly liveAt: string | null;
+};
+
+/** A look at an endpoint's releases. */
+export type ReleaseLook = {
+  readonly endpoint: number;
+  readonly sentAtMs: number;
+  readonly atMs: number;
+  readonly releases: readonly SeenRelease[];
+};
+
+/** A time in which a worker stood still, and the deliveries that it held at its beginning. */
+export type Frozen = {
+  readonly workerId: string;
+  readonly fromMs: number;
+  toMs: number | null;
+  readonly holding: readonly Delivery[];
+};
+
+/** A time in which the engine could not be reached. */
+export type Absence = { readonly fromMs: number; toMs: number | null };
 
 /**
  * A job that reached a worker. `number`: the delivery's, as the daemon told it. `order`: the same, but growing over power cuts, which
@@ -77,7 +125,7 @@ export type Delivery = {
 };
 
 /** A job in a reply that left the daemon, whether it reached its worker or not. */
-export type Departure = Pick<Delivery, "jobId" | "workerId" | "order">;
+export type Departure = Pick<Delivery, "jobId" | "workerId" | "order" | "step" | "atMs">;
 
 /** What a worker posted about a job. */
 export type Post = {
@@ -95,8 +143,17 @@ export type WorkerLife = {
   readonly workerId: string;
   readonly endpoint: number;
   readonly build: string;
+  readonly release: number;
+  /** The step of the deploy that its code is of; null: the code that its endpoint began with. */
+  readonly deploy: number | null;
   readonly startedAtMs: number;
   stopAskedAtMs: number | null;
+  /** Its program was ended and its container kept: it holds no memory. */
+  kept: boolean;
+  /** When its container was started again; null: never. */
+  wokenAtMs: number | null;
+  /** It stood still, or was cut off, by a fault. */
+  struck: boolean;
   endedAtMs: number | null;
   /** Own: by itself; killed: by the daemon; lost: with its host. */
   ended: "own" | "killed" | "lost" | "asked" | null;
@@ -134,6 +191,11 @@ export type History = {
   readonly sights: Sight[];
   readonly orders: Order[];
   readonly maxOrders: MaxOrder[];
+  readonly pauses: PauseOrder[];
+  readonly rollouts: Rollout[];
+  readonly releaseLooks: ReleaseLook[];
+  readonly frozen: Frozen[];
+  readonly absences: Absence[];
   readonly deliveries: Delivery[];
   readonly departures: Departure[];
   readonly posts: Post[];
@@ -152,6 +214,11 @@ export function createHistory(): History {
     sights: [],
     orders: [],
     maxOrders: [],
+    pauses: [],
+    rollouts: [],
+    releaseLooks: [],
+    frozen: [],
+    absences: [],
     deliveries: [],
     departures: [],
     posts: [],

@@ -1,12 +1,12 @@
 import { RpxError } from "../../src/contract/error.ts";
 import { createSimulatedRandom } from "../../src/runtime/adapters/simulated/random.ts";
 import { createSimulatedSecretBox } from "../../src/runtime/adapters/simulated/secret-box.ts";
-import type { SimulatedHost } from "../../src/runtime/adapters/simulated/worker-pool.ts";
 import { createSqliteStore, newestTimeMs } from "../../src/runtime/adapters/sqlite/store.ts";
 import { daemonConfigSchema } from "../../src/runtime/config.ts";
 import { createDaemon, type Daemon } from "../../src/runtime/daemon.ts";
 import type { LogStore } from "../../src/runtime/ports/log-store.ts";
 import type { WebhookNet } from "../../src/runtime/ports/webhook-net.ts";
+import { type Builds, createBuilds } from "./builds.ts";
 import { seedOf } from "./chance.ts";
 import {
   clockOf,
@@ -20,6 +20,7 @@ import {
   within,
 } from "./daemon-process.ts";
 import type { SimulatedDisk } from "./disk.ts";
+import type { Hosts } from "./hosts.ts";
 import type { Exchange } from "./network.ts";
 import type { Fault } from "./plan.ts";
 import type { World } from "./world.ts";
@@ -42,13 +43,15 @@ export type Machine = {
   close(): void;
 };
 
-export type MachineFault = Exclude<Fault, { kind: "worker-death" | "worker-hang" | "partition" }>;
+export type MachineFault = Exclude<
+  Fault,
+  { kind: "worker-death" | "workers-die" | "worker-hang" | "partition" }
+>;
 type ArmedKill = Extract<Fault, { kind: "kill-at-commit" }> & { left: number };
 
 const WALL_START_MS = 1_900_000_000_000;
 /** From exec to ready. */
 const BOOT_MS = [200, 900] as const;
-const BUILD_MS = 200;
 const HANDOVER_LIMIT_MS = 30_000;
 /** The grace of a stop, and the ends of workers after it. */
 const STOP_MS = 15_000;
@@ -56,13 +59,17 @@ const LEFT_WITH_HOST = { code: null, signal: "SIGKILL", reason: "its host ended"
 /** A job's chunks beyond this fail it: small, so that a stream that is too large is a cheap one. */
 const MAX_STREAM_BYTES = 2_000;
 const LOW_DISK = { free: 0, enough: 10_000_000_000 } as const;
+const GIB = 2 ** 30;
+/** What a small machine has enough of. */
+const MUCH = { cpus: 1_000, diskBytes: 1e15 } as const;
+const POWER_CUT = "power cut";
 
 export function createMachine(
   world: World,
-  parts: { readonly disk: SimulatedDisk; readonly host: SimulatedHost; readonly webhookNet: WebhookNet },
+  parts: { readonly disk: SimulatedDisk; readonly hosts: Hosts; readonly webhookNet: WebhookNet },
 ): Machine {
   const { clock, coverage, history } = world;
-  const { disk, host } = parts;
+  const { disk, hosts } = parts;
   const chance = world.chance("machine");
   const armed: ArmedKill[] = [];
   let queue: Exchange[] = [];
@@ -71,7 +78,7 @@ export function createMachine(
   let process: Process | null = null;
   let supervisor = false;
   let processes = 0;
-  let builds = 0;
+  const builds: Builds = createBuilds(world);
   let adminKey = "";
   let wallOffsetMs = 0;
   /** How far the daemon's time was ahead of true time when it was last read. */
@@ -108,13 +115,20 @@ export function createMachine(
         );
       }
     });
-    const config = { dataDir: "/simulated", port: 1, workerPort: 2, maxStreamBytes: MAX_STREAM_BYTES };
+    const { budgetGiB } = world.plan;
+    const config = {
+      ...{ dataDir: "/simulated", port: 1, workerPort: 2, maxStreamBytes: MAX_STREAM_BYTES },
+      ...(budgetGiB !== null && { budget: { ...MUCH, memoryBytes: budgetGiB * GIB } }),
+    };
     return createDaemon(daemonConfigSchema.parse(config), {
       store,
       clock: ownClock,
       random: createSimulatedRandom(seedOf(world.plan.seed, `daemon ${own.number}`)),
-      pools: { process: poolOf(own, host.pool()) },
-      builders: { process: { build: () => within(own, build()) } },
+      pools: {
+        process: poolOf(own, hosts.process.pool(own.gone.signal)),
+        docker: poolOf(own, hosts.docker.pool(own.gone.signal)),
+      },
+      builders: builds.builders((built) => within(own, built)),
       logStore: NO_LOGS,
       secretBox: createSimulatedSecretBox(),
       webhookNet: { post: (request) => within(own, parts.webhookNet.post(request)) },
@@ -138,7 +152,7 @@ export function createMachine(
         databaseBytes: () => 0,
         holdBallast: async () => {},
       },
-      host: { cpuCount: 2, memoryGiB: 4, diskBytes: 1e12 },
+      host: { cpuCount: 2, memoryGiB: 1_000, diskBytes: 1e12 },
       log: logOf(own, world),
       version: "0.0.0-sim",
       pid: own.number,
@@ -151,20 +165,6 @@ export function createMachine(
     const leapMs = aheadMs - (lastAheadMs ?? aheadMs);
     if (leapMs > 0) history.leaps.push({ atMs: clock.nowMs(), ms: leapMs });
     lastAheadMs = aheadMs;
-  }
-
-  async function build() {
-    await clock.sleep(BUILD_MS);
-    builds += 1;
-    return {
-      kind: "process" as const,
-      file: "worker",
-      args: [`build-${builds}`],
-      cwd: "/",
-      env: {},
-      runtime: "simulated",
-      warnings: [],
-    };
   }
 
   async function boot(): Promise<void> {
@@ -203,6 +203,7 @@ export function createMachine(
     if (!own.alive) return false;
     own.alive = false;
     own.held = null;
+    own.gone.abort(null);
     own.disconnect();
     world.trace(`daemon ${own.number} ends: ${why}`);
     if (process === own) process = null;
@@ -213,13 +214,14 @@ export function createMachine(
     return true;
   }
 
-  /** Supervisor, daemon and workers end; a person starts them again. */
+  /** Supervisor, daemon and processes end; a person starts them again. Containers stay, unless the power goes. */
   function endAll(why: string, downMs: number): void {
     supervisor = false;
     if (process) leave(process, why);
     for (const exchange of queue) exchange.reset();
     queue = [];
-    host.lose({ ...LEFT_WITH_HOST });
+    hosts.process.lose({ ...LEFT_WITH_HOST });
+    if (why === POWER_CUT) hosts.docker.endAll({ ...LEFT_WITH_HOST });
     history.outages.push({
       fromMs: clock.nowMs(),
       toMs: clock.nowMs() + downMs,
@@ -258,7 +260,8 @@ export function createMachine(
       return;
     }
     if (fault.kind === "full-disk") fillDisk(fault.ms);
-    if (fault.kind === "full-disk" || own === null) return;
+    if (fault.kind === "pool-away") hosts.away(fault.ms);
+    if (fault.kind === "full-disk" || fault.kind === "pool-away" || own === null) return;
     // A daemon that is still starting cannot be asked for anything.
     if ((fault.kind === "handover" || fault.kind === "restart") && (own.ending || !isServing())) return;
     coverage.fault(fault.kind);
@@ -289,7 +292,7 @@ export function createMachine(
       if (kept < unsynced) coverage.fault("unsynced commits lost");
       return kept;
     });
-    endAll("power cut", downMs);
+    endAll(POWER_CUT, downMs);
   }
 
   function fillDisk(ms: number): void {
@@ -367,6 +370,7 @@ export function createMachine(
     heal: () => {
       armed.length = 0;
       disk.setFull(false);
+      hosts.heal();
       if (process?.held) resume(process);
     },
     close: () => {

@@ -1,4 +1,5 @@
 import { type Chance, chanceOf } from "./chance.ts";
+import { FLEET_OPERATIONS, type FleetAct, planFleetOperation, planHost } from "./plan-fleet.ts";
 
 /** What a handler does with a job. `ms`: its run time. */
 export type Work =
@@ -37,9 +38,7 @@ export type Act =
   /** A request that must be refused, and never run. */
   | { readonly kind: "malformed"; readonly endpoint: number }
   | { readonly kind: "purge"; readonly endpoint: number }
-  | { readonly kind: "settings"; readonly endpoint: number; readonly max: number; readonly min: number }
-  | { readonly kind: "deploy"; readonly endpoint: number }
-  | { readonly kind: "stop-worker" }
+  | FleetAct
   | Fault;
 
 export type Fault =
@@ -65,8 +64,12 @@ export type Fault =
   | { readonly kind: "restart"; readonly downMs: number }
   | { readonly kind: "clock-jump"; readonly ms: number }
   | { readonly kind: "full-disk"; readonly ms: number }
+  /** The engine cannot be reached; its containers go on. */
+  | { readonly kind: "pool-away"; readonly ms: number }
   /** One of the workers ends by itself. */
   | { readonly kind: "worker-death" }
+  /** All workers end at once, those that sleep last. */
+  | { readonly kind: "workers-die" }
   /** One of the workers stands still; `pings`: its heartbeat, a process of its own, goes on. */
   | { readonly kind: "worker-hang"; readonly pings: boolean }
   | { readonly kind: "partition"; readonly ms: number; readonly way: "in" | "out" | "both" };
@@ -86,6 +89,9 @@ export const WEATHER = [
   "post-stray",
   "client-gone",
   "start-refused",
+  "pull-fails",
+  "park-fails",
+  "wake-fails",
   "boot-fails",
   "boot-never",
   "unfit",
@@ -109,6 +115,14 @@ export type EndpointPlan = {
   readonly retries: number;
   readonly retentionS: number;
   readonly maxQueued: number;
+  readonly extra: number;
+  readonly flashboot: boolean;
+  readonly prewarm: boolean;
+  /** Its first release has to prove itself. */
+  readonly proves: boolean;
+  readonly pool: "process" | "docker";
+  /** What each of its workers claims of the machine; null: nothing is said. */
+  readonly memoryGiB: number | null;
   readonly worker: WorkerPlan;
 };
 
@@ -131,6 +145,8 @@ export type Plan = {
   readonly steps: readonly Step[];
   /** Faults end here, and everything has to come to its end. */
   readonly healAtMs: number;
+  /** Memory that workers may claim together; null: more than they ask for. */
+  readonly budgetGiB: number | null;
   /** Requests reach the machine at multiples of this: those of one moment are met by one turn of the daemon. */
   readonly turnMs: number;
 };
@@ -141,7 +157,8 @@ const RUNS_PER_SEED = 115;
 /** What happens in the world of a seed. Each seed has its own subset of faults and rates. */
 export function planOf(seed: number): Plan {
   const chance = chanceOf(seed, "plan");
-  const endpoints = Array.from({ length: chance.between(1, 3) }, (_, at) => planEndpoint(chance, at));
+  const bare = Array.from({ length: chance.between(1, 3) }, (_, at) => planEndpoint(chance, at));
+  const { endpoints, budgetGiB, nightMs } = planHost(chanceOf(seed, "host"), bare);
   const lengthMs = chance.between(20_000, 90_000);
   const runs: { readonly id: number; readonly atMs: number; readonly act: Run }[] = [];
   for (let id = 0; id < RUNS_PER_SEED; id += 1) {
@@ -157,10 +174,14 @@ export function planOf(seed: number): Plan {
   const operations = Array.from({ length: chance.between(60, 120) }, (_, at) =>
     planOperation(chance, RUNS_PER_SEED + at, runs, lengthMs, endpoints),
   );
-  const faults = planFaults(chance, 1_000, lengthMs);
-  const steps = [...runs, ...operations, ...faults].sort((a, b) => a.atMs - b.atMs || a.id - b.id);
+  const faults = planFaults(chance, { firstId: 1_000, lengthMs, operations });
+  // In a night nothing is asked for: sleepers fall asleep more deeply.
+  const late = (step: Step): Step =>
+    step.atMs > lengthMs / 2 ? { ...step, atMs: step.atMs + nightMs } : step;
+  const steps = [...runs, ...operations, ...faults].map(late).sort((a, b) => a.atMs - b.atMs || a.id - b.id);
   const turnMs = chance.pick([1, 20, 50]);
-  return { seed, endpoints, weather: planWeather(chance), steps, healAtMs: lengthMs + 5_000, turnMs };
+  const healAtMs = lengthMs + nightMs + 5_000;
+  return { seed, endpoints, budgetGiB, weather: planWeather(chance), steps, healAtMs, turnMs };
 }
 
 function planEndpoint(chance: Chance, at: number): EndpointPlan {
@@ -184,6 +205,7 @@ function planEndpoint(chance: Chance, at: number): EndpointPlan {
     retries: chance.hits(0.4) ? chance.between(1, 2) : 0,
     retentionS: chance.hits(0.15) ? chance.between(20, 60) : 1_800,
     maxQueued: chance.hits(0.1) ? chance.between(5, 20) : 0,
+    ...{ extra: 0, flashboot: true, prewarm: false, proves: false, pool: "process", memoryGiB: null },
     worker: {
       sdk,
       concurrency,
@@ -238,22 +260,14 @@ function planOperation(
   const anywhere = { id, atMs: chance.between(0, lengthMs) };
   const endpoint = chance.between(0, endpoints.length - 1);
   const kind = chance.fraction();
-  if (kind < 0.3) return { id, atMs, act: { kind: "status", of: run.id } };
-  if (kind < 0.5) return { id, atMs, act: { kind: "stream", of: run.id } };
-  if (kind < 0.65) return { id, atMs, act: { kind: "cancel", of: run.id } };
-  if (kind < 0.75) return { id, atMs: atMs + 5_000, act: { kind: "retry", of: run.id } };
-  if (kind < 0.85) return { id, atMs, act: { kind: "repeat", of: run.id, changed: chance.hits(0.3) } };
-  if (kind < 0.88) return { ...anywhere, act: { kind: "malformed", endpoint } };
-  if (kind < 0.91) return { ...anywhere, act: { kind: "purge", endpoint } };
-  if (kind < 0.95) {
-    const max = chance.between(0, 4);
-    return {
-      ...anywhere,
-      act: { kind: "settings", endpoint, max, min: chance.between(0, Math.min(1, max)) },
-    };
-  }
-  if (kind < 0.98) return { ...anywhere, act: { kind: "deploy", endpoint } };
-  return { ...anywhere, act: { kind: "stop-worker" } };
+  if (kind < 0.22) return { id, atMs, act: { kind: "status", of: run.id } };
+  if (kind < 0.4) return { id, atMs, act: { kind: "stream", of: run.id } };
+  if (kind < 0.55) return { id, atMs, act: { kind: "cancel", of: run.id } };
+  if (kind < 0.65) return { id, atMs: atMs + 5_000, act: { kind: "retry", of: run.id } };
+  if (kind < 0.75) return { id, atMs, act: { kind: "repeat", of: run.id, changed: chance.hits(0.3) } };
+  if (kind < 0.78) return { ...anywhere, act: { kind: "malformed", endpoint } };
+  if (kind < 0.81) return { ...anywhere, act: { kind: "purge", endpoint } };
+  return { ...anywhere, act: planFleetOperation(chance, endpoint) };
 }
 
 /** Often one that will fail: what follows a failure is where mistakes are made. */
@@ -279,7 +293,9 @@ const FAULTS: readonly (readonly [most: number, make: (chance: Chance) => Fault]
     }),
   ],
   [2, (chance) => ({ kind: "full-disk", ms: chance.skewed(200, 20_000) })],
+  [2, (chance) => ({ kind: "pool-away", ms: chance.skewed(200, 90_000) })],
   [4, () => ({ kind: "worker-death" })],
+  [2, () => ({ kind: "workers-die" })],
   [2, (chance) => ({ kind: "worker-hang", pings: chance.hits(0.5) })],
   [
     3,
@@ -302,11 +318,24 @@ function planKillAtCommit(chance: Chance): Fault {
   };
 }
 
-function planFaults(chance: Chance, firstId: number, lengthMs: number): Step[] {
+/** From an operation on the fleet, or another fault, to a fault that is to meet what it set off. */
+const SOON_MS = 8_000;
+
+type FaultsOf = { readonly firstId: number; readonly lengthMs: number; readonly operations: readonly Step[] };
+
+function planFaults(chance: Chance, { firstId, lengthMs, operations }: FaultsOf): Step[] {
   const faults = FAULTS.flatMap(([most, make]) =>
     chance.hits(0.35) ? Array.from({ length: chance.between(1, most) }, () => make(chance)) : [],
   );
-  return faults.map((act, at) => ({ id: firstId + at, atMs: chance.between(500, lengthMs), act }));
+  const moments = operations.flatMap(({ act, atMs }) => (FLEET_OPERATIONS.has(act.kind) ? [atMs] : []));
+  return faults.map((act, at) => {
+    const anywhereMs = chance.between(500, lengthMs);
+    const soonMs = chance.skewed(0, SOON_MS);
+    const isSoon = chance.hits(0.5) && moments.length > 0;
+    const atMs = isSoon ? Math.min(lengthMs, chance.pick(moments) + soonMs) : anywhereMs;
+    moments.push(atMs);
+    return { id: firstId + at, atMs, act };
+  });
 }
 
 /** Most of a rate that a seed can have. */
@@ -319,6 +348,9 @@ const WORST_WEATHER: Weather = {
   "post-stray": 0.3,
   "client-gone": 0.1,
   "start-refused": 0.2,
+  "pull-fails": 0.3,
+  "park-fails": 0.2,
+  "wake-fails": 0.2,
   "boot-fails": 0.3,
   "boot-never": 0.15,
   unfit: 0.2,

@@ -13,7 +13,7 @@ const REPEATED = 20;
 
 describe("the services in a world that misbehaves", () => {
   test(`INV-1 to INV-8, INV-12: ${SEEDS} seeds of ${LEAST_JOBS} accepted jobs break nothing, and reach every row and fault`, {
-    timeout: 600_000,
+    timeout: 1_200_000,
   }, async () => {
     // One thread: the other core runs other tests.
     const run = await runSeeds({ from: FROM, seeds: SEEDS, threads: 1 });
@@ -43,13 +43,13 @@ describe("the services in a world that misbehaves", () => {
 });
 
 describe("coverage", () => {
-  test("what never occurred is missing, and what is not driven yet must not occur", () => {
+  test("what never occurred is missing", () => {
     const { missing } = reportCoverage(new Map([["worker ready parked", 1]]));
     expect(missing).toContain("job IN_QUEUE take IN_PROGRESS");
     expect(missing).toContain("worker starting ready");
     expect(missing).toContain("fault power-cut");
-    expect(missing).toContain("worker ready parked: is driven now");
-    expect(missing).not.toContain("worker parked gone");
+    expect(missing).toContain("release proving failed");
+    expect(missing).not.toContain("worker ready parked");
   });
 });
 

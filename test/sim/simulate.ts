@@ -1,12 +1,12 @@
-import { createSimulatedHost } from "../../src/runtime/adapters/simulated/worker-pool.ts";
 import type { WebhookNet } from "../../src/runtime/ports/webhook-net.ts";
 import { checkHistory } from "./checks.ts";
 import { createClients } from "./clients.ts";
 import { createSimulatedDisk } from "./disk.ts";
 import type { Violation } from "./history.ts";
-import { createMachine } from "./machine.ts";
+import { createHosts } from "./hosts.ts";
+import { createMachine, type MachineFault } from "./machine.ts";
 import { createNetwork } from "./network.ts";
-import type { Act, Plan, Step } from "./plan.ts";
+import type { Act, Fault, Plan, Step } from "./plan.ts";
 import { checkFreshJobs } from "./progress.ts";
 import { settleDown } from "./settle-down.ts";
 import { createWorkers, type Workers } from "./workers.ts";
@@ -55,10 +55,10 @@ export async function simulate(plan: Plan, options: WorldOptions = {}): Promise<
 
 async function live(world: World, disk: ReturnType<typeof createSimulatedDisk>): Promise<void> {
   const { clock, plan } = world;
-  const host = createSimulatedHost({ launch: (process) => workers.launch(process) });
-  const machine = createMachine(world, { disk, host, webhookNet: createReceiver(world) });
+  const hosts = createHosts(world, () => workers);
+  const machine = createMachine(world, { disk, hosts, webhookNet: createReceiver(world) });
   const network = createNetwork(world, machine.accept);
-  const workers = createWorkers(world, network);
+  const workers: Workers = createWorkers(world, network, () => !hosts.docker.isAway());
   const clients = createClients(world, network, machine.adminKey);
   machine.start();
   await clock.advance(FIRST_START_MS);
@@ -77,7 +77,7 @@ async function live(world: World, disk: ReturnType<typeof createSimulatedDisk>):
   world.healed = true;
   world.trace("the world heals");
   machine.heal();
-  await settleDown({ world, machine, clients, workers, host, performing });
+  await settleDown({ world, machine, clients, workers, hosts, performing });
   machine.close();
   checkHistory(world);
 
@@ -86,8 +86,9 @@ async function live(world: World, disk: ReturnType<typeof createSimulatedDisk>):
       await clock.advance(Math.min(CHECK_EVERY_MS, atMs - clock.nowMs()));
       if (clock.nowMs() >= nextCheckMs) {
         nextCheckMs = clock.nowMs() + CHECK_EVERY_MS;
+        if (!machine.isSound()) world.disturb();
+        for (const at of plan.endpoints.keys()) if (!hosts.isReachable(at)) world.disturb(at);
         if (machine.isSound()) checkFreshJobs(world, workers);
-        else world.disturb();
       }
     }
   }
@@ -120,17 +121,23 @@ export async function until<T>(
   return watched;
 }
 
-type WorkerFault = Extract<Act, { kind: "worker-death" | "worker-hang" | "partition" }>;
+type WorkerFault = Exclude<Fault, MachineFault>;
 type ClientAct = Parameters<ReturnType<typeof createClients>["perform"]>[1];
 
 function isWorkerFault(act: Act): act is WorkerFault {
-  return act.kind === "worker-death" || act.kind === "worker-hang" || act.kind === "partition";
+  return WORKER_FAULTS.has(act.kind);
 }
 
 function isFault(act: Exclude<Act, WorkerFault>): act is Exclude<Act, WorkerFault | ClientAct> {
   return FAULTS.has(act.kind);
 }
 
+const WORKER_FAULTS: ReadonlySet<string> = new Set([
+  "worker-death",
+  "workers-die",
+  "worker-hang",
+  "partition",
+]);
 const FAULTS: ReadonlySet<string> = new Set([
   "kill",
   "kill-at-commit",
@@ -141,11 +148,14 @@ const FAULTS: ReadonlySet<string> = new Set([
   "restart",
   "clock-jump",
   "full-disk",
+  "pool-away",
 ]);
 
 function strikeWorker({ coverage }: World, workers: Workers, fault: WorkerFault): void {
   if (fault.kind === "worker-death") {
     if (workers.strike("death")) coverage.fault("worker-death");
+  } else if (fault.kind === "workers-die") {
+    if (workers.strike("all die")) coverage.fault("workers-die");
   } else if (fault.kind === "worker-hang") {
     const struck = workers.strike(fault.pings ? "hang, pings go on" : "hang");
     if (struck) coverage.fault(fault.pings ? "worker-hang, pings go on" : "worker-hang, whole");

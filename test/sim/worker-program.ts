@@ -1,8 +1,9 @@
 import { ENDED_WHEN_ASKED, type SimulatedProcess } from "../../src/runtime/adapters/simulated/worker-pool.ts";
 import type { Chance } from "./chance.ts";
-import { type Delivery, orderOf, type Post, type WorkerLife } from "./history.ts";
+import { type Delivery, type Frozen, orderOf, type Post, type WorkerLife } from "./history.ts";
 import { jobsIn, type Network, type Peer, type Reply, type Request } from "./network.ts";
-import type { EndpointPlan, Run, Work } from "./plan.ts";
+import type { EndpointPlan, Plan, Run, Work } from "./plan.ts";
+import { testOf } from "./plan-fleet.ts";
 import type { World } from "./world.ts";
 
 type Held = { readonly delivery: Delivery; readonly work: Work; readonly stop: AbortController };
@@ -13,7 +14,10 @@ export type Running = {
   readonly peer: Peer;
   terminate(): void;
   hang(pings: boolean): void;
+  freeze(): void;
+  thaw(): void;
   askingSinceMs(): number | null;
+  frozenSinceMs(): number | null;
 };
 
 export type ProgramContext = { readonly world: World; readonly network: Network; readonly chance: Chance };
@@ -52,6 +56,7 @@ export function runWorker(
   const waiting: Held[] = [];
   let terminated = false;
   let hung = false;
+  let frozen: { readonly noted: Frozen; readonly over: PromiseWithResolvers<void> } | null = null;
   let pings = true;
   let askingSinceMs: number | null = null;
   let wake = (): void => {};
@@ -60,10 +65,17 @@ export function runWorker(
   /** Virtual time of this process: it does not pass for one that has ended or stands still. */
   const pause = (ms: number, signal?: AbortSignal): Promise<void> =>
     new Promise((resolve) => {
-      void clock.sleep(ms, signal).then(() => {
-        if (process.isAlive() && !hung) resolve();
-      });
+      void clock
+        .sleep(ms, signal)
+        .then(thawed)
+        .then(() => {
+          if (process.isAlive() && !hung) resolve();
+        });
     });
+  /** What is due while it stands still happens when it goes on. */
+  async function thawed(): Promise<void> {
+    while (frozen !== null) await frozen.over.promise;
+  }
   const headers = {
     authorization: env.RUNPOD_AI_API_KEY ?? "",
     ...(own && { "x-rpx-worker": "sim" }),
@@ -81,6 +93,7 @@ export function runWorker(
       ...request,
       headers: { ...headers, ...request.headers },
     });
+    await thawed();
     if (hung) await new Promise(() => {});
     return reply;
   }
@@ -103,6 +116,7 @@ export function runWorker(
   async function pingLoop(): Promise<void> {
     for (;;) {
       await clock.sleep(PING_EVERY_MS);
+      await thawed();
       if (!process.isAlive() || !pings) return;
       const query = { job_id: [...held].map(({ delivery }) => delivery.jobId).join(",") };
       const params = { endpoint: env.RUNPOD_ENDPOINT_ID ?? "", worker: workerId };
@@ -177,11 +191,11 @@ export function runWorker(
     world.trace(`worker ${workerId} got ${jobId} as ${number}`);
     const still = [...held].some((job) => job.delivery.jobId === jobId && job.delivery.over !== "posted");
     if (still) world.fail("INV-6", `worker ${workerId} got ${jobId} while it holds it`);
-    const run = plan.steps.find(({ id }) => id === step)?.act as Run;
+    const work = workOf(plan, step);
     // What a worker that was asked to end accepts it never begins (stock SDK).
     if (terminated && !own)
       return void Object.assign(delivery, { overAtMs: clock.nowMs(), over: "swallowed" });
-    const job = { delivery, work: run.work, stop: new AbortController() };
+    const job = { delivery, work, stop: new AbortController() };
     held.add(job);
     waiting.push(job);
   }
@@ -310,12 +324,39 @@ export function runWorker(
     endpoint,
     peer,
     terminate,
-    askingSinceMs: () => (hung || terminated || peer.isCut() ? null : askingSinceMs),
+    askingSinceMs: () => (hung || frozen || terminated || peer.isCut() ? null : askingSinceMs),
+    frozenSinceMs: () => (hung || terminated || peer.isCut() ? null : (frozen?.noted.fromMs ?? null)),
+    freeze: () => {
+      const holding = [...held].flatMap(({ delivery }) => (delivery.over === null ? [delivery] : []));
+      const noted: Frozen = { workerId, fromMs: clock.nowMs(), toMs: null, holding };
+      history.frozen.push(noted);
+      frozen = { noted, over: Promise.withResolvers() };
+      world.trace(`worker ${workerId} stands still`);
+    },
+    thaw: () => {
+      if (frozen === null) return;
+      const { noted, over } = frozen;
+      noted.toMs = clock.nowMs();
+      frozen = null;
+      over.resolve();
+      // What it asked before is answered long ago.
+      askingSinceMs = null;
+      world.trace(`worker ${workerId} goes on`);
+    },
     hang: (pingsGoOn: boolean) => {
       hung = true;
       pings = pingsGoOn;
     },
   };
+}
+
+/** What the handler does: a client's job, or a release's test. */
+function workOf(plan: Plan, number: number): Work {
+  const test = testOf(number);
+  const act = plan.steps.find(({ id }) => id === (test?.step ?? number))?.act;
+  if (test === null || act?.kind !== "deploy") return (act as Run).work;
+  const { ms = 0, passes = true } = act.tests[test.place] ?? {};
+  return passes ? { kind: "echo", ms, chunks: 0, progress: 0 } : { kind: "error", ms };
 }
 
 function stopsIn({ text }: Reply): string[] {

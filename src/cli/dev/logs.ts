@@ -30,6 +30,13 @@ export function followLogs(
   const client = connect(over.signal);
   let lastLineMs = performance.now();
   let from = since;
+  /** How many lines of the time `from` were shown: a look from there on brings these again, first. */
+  let shown = 0;
+  const show = (line: LogLineBody): void => {
+    shown = line.ts === from ? shown + 1 : 1;
+    from = line.ts;
+    talk(formatLine(line));
+  };
   const follow = async (): Promise<void> => {
     for await (const line of client.endpointLogs(endpoint, {
       follow: true,
@@ -38,8 +45,18 @@ export function followLogs(
     })) {
       if (over.signal.aborted) return;
       lastLineMs = performance.now();
-      from = line.ts;
-      talk(formatLine(line));
+      show(line);
+    }
+  };
+  /** What a follower that came too late, or lost its connection, has not brought. */
+  const showRest = async (): Promise<void> => {
+    over.abort();
+    const limit = AbortSignal.timeout(QUIET_LIMIT_MS);
+    const query = { tail: BACKLOG_LINES, since: from };
+    let known = shown;
+    for await (const line of connect(limit).endpointLogs(endpoint, query)) {
+      if (line.ts === query.since && known > 0) known -= 1;
+      else show(line);
     }
   };
   const keepFollowing = async (): Promise<void> => {
@@ -56,6 +73,7 @@ export function followLogs(
         if (performance.now() - askedMs > QUIET_LIMIT_MS) break;
         await sleep(QUIET_MS / 4);
       }
+      await showRest().catch(() => {});
     },
     end: () => over.abort(),
   };

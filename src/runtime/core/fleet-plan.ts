@@ -179,10 +179,12 @@ function match(live: readonly FleetWorker[], facts: FleetFacts, nowMs: number): 
   if (facts.liveRelease === 0) return [];
   const awake = live.filter(({ state }) => AWAKE.includes(state));
   const asleep = live.filter(({ state }) => state === "parked");
-  const missing = facts.desired - awake.length;
+  // The autoscaler decides a little later than settings change.
+  const desired = Math.min(facts.desired, facts.max);
+  const missing = desired - awake.length;
   if (missing > 0) return fill(missing, asleep, facts, nowMs);
   return [
-    ...surplus(awake, facts.desired).flatMap((worker) => settle(worker, facts, nowMs)),
+    ...surplus(awake, desired).flatMap((worker) => settle(worker, facts, nowMs)),
     ...asleep
       .slice(0, Math.max(0, awake.length + asleep.length - facts.max))
       .map(({ id }) => drain(id, "more sleeping workers than may run")),
@@ -209,11 +211,26 @@ function fill(
   ];
 }
 
-/** Workers that end still count: never more than max, and one more while another release is there (INV-5). */
+/** How many workers of the live release may come. */
 function room({ workers, max, liveRelease }: FleetFacts): number {
-  const present = workers.filter(({ state }) => state !== "failed" && state !== "gone");
-  const surge = max > 0 && present.some(({ release }) => release !== liveRelease) ? 1 : 0;
+  return roomBeside(
+    workers.filter(({ state }) => state !== "failed" && state !== "gone"),
+    { max, release: liveRelease },
+  );
+}
+
+/** Workers that end still count: never more than max, and one more while another release is there (INV-5). */
+export function roomBeside(
+  present: readonly { readonly release: number }[],
+  { max, release }: { readonly max: number; readonly release: number },
+): number {
+  const surge = max > 0 && present.some((worker) => worker.release !== release) ? 1 : 0;
   return max + surge - present.length;
+}
+
+/** Most workers of an endpoint that may be awake: those above max for traffic spikes are none where nothing may run. */
+export function mostAwake({ max, extra }: { readonly max: number; readonly extra: number }): number {
+  return max === 0 ? 0 : max + extra;
 }
 
 /** Who goes when there are more than wanted: who waits, then the longest idle, then those still starting, busy ones last. */

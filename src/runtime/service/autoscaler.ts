@@ -82,12 +82,13 @@ export function createAutoscaler({ store, clock, events, activity, log }: Autosc
     };
   }
 
-  /** The order in force; one that was carried out, or could not be, is over. */
-  function orderOf({ id }: Endpoint, up: readonly Worker[], nowMs: number): WarmOrder | null {
+  /** The order in force, within `max` as it is now; one that was carried out, or could not be, is over. */
+  function orderOf({ id, settings }: Endpoint, up: readonly Worker[], nowMs: number): WarmOrder | null {
     const order = orders.get(id);
     if (!order) return null;
+    const workers = Math.min(order.workers, settings.workers.max);
     const ready = up.filter(({ state }) => state === "ready").length;
-    if (ready < order.workers && nowMs < order.untilMs) return order;
+    if (ready < workers && nowMs < order.untilMs) return { ...order, workers };
     orders.delete(id);
     return null;
   }

@@ -40,6 +40,7 @@ export function createFleetStore({ db, commit, journal }: FleetOptions): FleetSt
        token_digest = CASE WHEN ?4 THEN NULL ELSE token_digest END,
        exit = coalesce(?8, exit), asleep = NULL, parked_at_ms = NULL,
        phase = CASE WHEN ?1 = 'starting' THEN 'create' END,
+       booted_at_ms = CASE WHEN ?1 <> 'starting' THEN booted_at_ms END,
        ready_at_ms = CASE WHEN ?1 = 'ready' THEN coalesce(ready_at_ms, ?5) ELSE ready_at_ms END,
        ended_at_ms = CASE WHEN ?1 IN ('failed', 'gone') THEN coalesce(ended_at_ms, ?5) ELSE ended_at_ms END
      WHERE id = ?6 AND state IN (SELECT value FROM json_each(?7))`,
@@ -202,8 +203,8 @@ export function createFleetStore({ db, commit, journal }: FleetOptions): FleetSt
       }),
     moveWorker: (id, change, nowMs) => commit.run("essential", () => move(id, change, nowMs)),
     parkWorker: (id, depth, reason, nowMs) => commit.run("essential", () => park(id, depth, reason, nowMs)),
+    // That a process runs must be known also on a full disk: it is no start that failed.
     setStartStep: (id, { phase, reason, handle = null }, nowMs) =>
-      // That it runs, and as what, must be known also on a full disk.
       commit.run(phase === "boot" ? "essential" : "unsynced", () => {
         setStartStep.run(phase, reason, handle, nowMs, id);
       }),

@@ -70,8 +70,8 @@ export function createAdoption(options: AdoptionOptions): Adoption {
   async function meet(row: Worker, present: PoolWorker | undefined): Promise<void> {
     if (row.state === "wanted" || options.isStartUnderWay(row.id)) return;
     if (present === undefined) return endMissing(row);
-    // One that boots fast may be ready before the daemon that started it has noted where it is.
-    if (row.handle === null)
+    // Its start, or its waking, was cut off before that was noted; one that boots fast may be ready by now.
+    if (row.handle === null || (row.bootedAtMs === null && row.state === "starting"))
       await store.fleet.setStartStep(
         row.id,
         { phase: "boot", reason: "booting the handler", handle: present.handle },

@@ -1,7 +1,7 @@
 import type { Activity } from "../../core/activity.ts";
 import type { Resources } from "../../core/budget.ts";
 import { type Crashes, createCrashes } from "../../core/crash-backoff.ts";
-import { type FleetAction, type FleetFacts, planFleet } from "../../core/fleet-plan.ts";
+import { type FleetAction, type FleetFacts, mostAwake, planFleet } from "../../core/fleet-plan.ts";
 import {
   type Endpoint,
   type EndpointId,
@@ -205,7 +205,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     const live = liveRelease === NO_RELEASE ? null : store.fleet.release(id, liveRelease);
     return {
       desired: endpoint.desired.workers,
-      max: settings.workers.max === 0 ? 0 : settings.workers.max + settings.workers.extra,
+      max: mostAwake(settings.workers),
       paused: endpoint.paused,
       liveRelease,
       provingRelease: isProving && !ends.hasFailed({ endpointId: id, release: candidate }) ? candidate : null,
@@ -275,12 +275,18 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       workers.map(({ id }) => store.jobs.endLeases(id, "return", "the daemon stopped", clock.nowMs())),
     );
     const reachable = workers.filter((worker) => fleet.poolOf(worker).away() === null);
-    await Promise.all(reachable.map(({ id }) => ends.stop(id)));
+    await Promise.all(reachable.map((worker) => orSaid(worker, ends.stop(worker.id))));
     await within(2_000, () => !isDraining());
-    await Promise.all(reachable.filter(stillThere).map((worker) => fleet.poolOf(worker).kill(worker.id)));
+    const left = reachable.filter(stillThere);
+    await Promise.all(left.map((worker) => orSaid(worker, fleet.poolOf(worker).kill(worker.id))));
     await within(2_000, () => !isDraining());
     await loop.stop();
     await Promise.all(passes.values());
+  }
+
+  /** A pool that refuses, or has just gone away, must not keep the daemon from closing. */
+  async function orSaid({ id }: Worker, asked: Promise<void>): Promise<void> {
+    await asked.catch((error: unknown) => log.warn({ workerId: id, err: error }, "worker not ended"));
   }
 
   const stillThere = ({ id }: Worker) => store.fleet.worker(id)?.state === "draining";

@@ -34,7 +34,7 @@ const TEST_WAIT_MS = 60_000;
 const TEST_RETENTION_MS = 3_600_000;
 /** Characters of an output that a reason quotes. */
 const MAX_QUOTED_LENGTH = 200;
-/** Workers among which the one of a release is looked for that failed while no daemon ran. */
+/** After a start: workers among which the one of a release is looked for that failed meanwhile, and releases whose tests may be left. */
 const MOST_LOOKED_AT = 100;
 const ENDED: readonly Worker["state"][] = ["failed", "gone"];
 
@@ -118,7 +118,8 @@ export function createRollouts(options: RolloutsOptions): Rollouts {
     for (const [index, test] of release.tests.entries()) {
       const place = `test ${index + 1} of ${release.tests.length}, "${test.name}"`;
       await store.fleet.setReleaseReason(release, `runs ${place}`);
-      const failure = await runTest(release, test, signal);
+      // Its jobs are cancelled when it is over: none is added after that.
+      const failure = signal.aborted ? null : await runTest(release, test, signal);
       if (signal.aborted) return null;
       if (failure !== null) return `${place}, failed: ${failure}`;
     }
@@ -191,10 +192,19 @@ export function createRollouts(options: RolloutsOptions): Rollouts {
     await Promise.all(jobs.map(({ id }) => store.jobs.cancel(id, clock.nowMs())));
   }
 
+  /** Tests of releases that were over when no daemon ran, or one that was on its way out. */
+  function cancelLeftOver({ id, candidateRelease }: Endpoint): void {
+    for (const { version, tests } of store.fleet.releases(id, MOST_LOOKED_AT))
+      if (tests.length > 0 && version !== candidateRelease) settle(cleanUp(id, version));
+  }
+
   return {
     start: () => {
       running = true;
-      for (const { id } of store.fleet.endpoints()) resume(id);
+      for (const endpoint of store.fleet.endpoints()) {
+        cancelLeftOver(endpoint);
+        resume(endpoint.id);
+      }
     },
     stop: () => {
       running = false;

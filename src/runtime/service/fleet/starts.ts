@@ -1,7 +1,8 @@
 import { RpxError } from "../../../contract/error.ts";
 import { type Claim, needsOf, type Resources, shortage } from "../../core/budget.ts";
+import { mostAwake, roomBeside } from "../../core/fleet-plan.ts";
 import { digestKey, KEY_ALPHABET, KEY_BODY_LENGTH, makeKey } from "../../core/key-format.ts";
-import type { BuiltVersion, Endpoint, EndpointId, Worker, WorkerId } from "../../core/model.ts";
+import type { BuiltVersion, Endpoint, EndpointId, SleepDepth, Worker, WorkerId } from "../../core/model.ts";
 import { workerEnvironment } from "../../core/worker-env.ts";
 import { workerLimits } from "../../core/worker-limits.ts";
 import type { Clock } from "../../ports/clock.ts";
@@ -38,7 +39,10 @@ export type Starts = {
   order(endpointId: EndpointId, release: number, reason: string): Promise<void>;
   /** Starts the waiting workers that fit, oldest first; says of the others what they wait for. */
   admit(): Promise<void>;
-  /** Why a worker cannot have its part of the machine now, null: it can. Sleepers of others are asked to make room. */
+  /**
+   * Why a worker cannot have its part of the machine now; null: it can, and it counts as having it from then on. Sleepers of others are
+   * asked to make room.
+   */
   roomFor(worker: Worker): Promise<string | null>;
   /** Gives a start up; false when none is under way. */
   abort(workerId: WorkerId): boolean;
@@ -59,6 +63,8 @@ export function createStarts(options: StartsOptions): Starts {
   /** Tokens of workers that wait; a row without one is of a daemon before. */
   const tokens = new Map<WorkerId, string>();
   const underWay = new Map<WorkerId, UnderWay>();
+  /** Sleepers that got their part back, and whose rows do not say so yet. */
+  const granted = new Set<WorkerId>();
   /** Sleepers that were asked to make room and are still there. */
   const evicted = new Set<WorkerId>();
   let stopped = false;
@@ -102,24 +108,43 @@ export function createStarts(options: StartsOptions): Starts {
     if (away !== null) return `waits for the ${pool.kind} pool: ${away}`;
     pool.prepare();
     if (options.workerUrl(pool.kind) === null) return "waits for the network of its pool";
-    return roomFor(worker);
+    return beyondMax(worker) ?? roomFor(worker);
+  }
+
+  /** Settings may have changed since it was ordered, and workers that end are still there. */
+  function beyondMax({ id, endpointId, release }: Worker): string | null {
+    const settings = fleet.endpoint(endpointId)?.settings;
+    const present = holders(id).filter(({ worker }) => worker.endpointId === endpointId);
+    const max = settings ? mostAwake(settings.workers) : 0;
+    const room = roomBeside(
+      present.map(({ worker }) => worker),
+      { max, release },
+    );
+    return room > 0
+      ? null
+      : `waits for another worker to end: ${present.length} are there, and max is ${max}`;
   }
 
   async function roomFor(worker: Worker): Promise<string | null> {
     const short = shortage(claimOf(worker, null), holders(worker.id), options.budget);
     if (short !== null) await evictFor(worker);
+    else if (worker.state === "parked") granted.add(worker.id);
     return short;
   }
 
   /** Those with a part of the machine: all that exist, but the ones that wait themselves. */
   function holders(except: WorkerId): (Claim & { readonly worker: Worker })[] {
-    return store.fleet.workers().flatMap((worker) => {
+    const workers = store.fleet.workers();
+    for (const id of granted)
+      if (!workers.some((worker) => worker.id === id && worker.state === "parked")) granted.delete(id);
+    return workers.flatMap((worker) => {
       const has = worker.state !== "failed" && (worker.state !== "wanted" || underWay.has(worker.id));
-      return has && worker.id !== except ? [{ ...claimOf(worker), worker }] : [];
+      const asleep = granted.has(worker.id) ? null : worker.asleep;
+      return has && worker.id !== except ? [{ ...claimOf(worker, asleep), worker }] : [];
     });
   }
 
-  function claimOf(worker: Worker, asleep = worker.asleep): Claim {
+  function claimOf(worker: Worker, asleep: SleepDepth | null): Claim {
     const hardware = store.fleet.release(worker.endpointId, worker.release)?.spec.hardware ?? {};
     const endpoint = fleet.endpoint(worker.endpointId)?.name ?? worker.endpointId;
     return { workerId: worker.id, endpoint, needs: needsOf(workerLimits(hardware), asleep) };
@@ -133,7 +158,8 @@ export function createStarts(options: StartsOptions): Starts {
     // Who was asked to go before counts as gone, or one look after another asks the next.
     const all = holding.filter(({ workerId }) => !evicted.has(workerId));
     const sleepers = all
-      .filter(({ worker: { state, endpointId } }) => state === "parked" && endpointId !== worker.endpointId)
+      .filter(({ worker: { id, state } }) => state === "parked" && !granted.has(id))
+      .filter(({ worker: { endpointId } }) => endpointId !== worker.endpointId)
       .sort((a, b) => (a.worker.parkedAtMs ?? 0) - (b.worker.parkedAtMs ?? 0));
     const claim = claimOf(worker, null);
     for (let count = 0; count <= sleepers.length; count += 1) {

@@ -5,7 +5,9 @@ import {
   type FleetFacts,
   type FleetWorker,
   LEASE_MS,
+  mostAwake,
   planFleet,
+  roomBeside,
   SETTLE_MS,
   SLEEP_MS,
   STOP_GRACE_MS,
@@ -81,6 +83,28 @@ describe("starts", () => {
   ])("%s", (_, given, count) => {
     const starts = short(planFleet(given, NOW)).filter((action) => action === "start release 1");
     expect(starts).toHaveLength(count);
+  });
+
+  test("one that waits goes where max was lowered below what is wanted, before the autoscaler has looked", () => {
+    const waiting = worker("a", { state: "wanted" });
+    expect(planned([waiting], { desired: 2, max: 0 })).toEqual(["clear a"]);
+  });
+
+  test.each([
+    ["workers that end still count", [1, 1], { max: 2, release: 1 }, 0],
+    ["one more beside another release", [1, 1], { max: 2, release: 2 }, 1],
+    ["none where nothing may run, another release or not", [1], { max: 0, release: 2 }, -1],
+  ])("INV-5 room beside those that are there: %s", (_, releases, of, room) => {
+    expect(
+      roomBeside(
+        releases.map((release) => ({ release })),
+        of,
+      ),
+    ).toBe(room);
+  });
+
+  test("extra workers come on top of max, but of 0", () => {
+    expect([mostAwake({ max: 2, extra: 1 }), mostAwake({ max: 0, extra: 1 })]).toEqual([3, 0]);
   });
 
   test("F-41 a new release may have one worker more", () => {
