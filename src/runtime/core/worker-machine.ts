@@ -9,8 +9,8 @@ export const WORKER_TABLE = {
   wanted: ["starting", "draining", "gone"],
   starting: ["ready", "draining", "failed", "gone"],
   ready: ["parked", "draining", "failed", "gone"],
-  /** Asleep: thawed, or started again, before it gets work. */
-  parked: ["starting", "ready", "draining", "failed", "gone"],
+  /** Asleep: thawed, or started again, before it gets work. One that ends in its sleep did nothing wrong: it goes. */
+  parked: ["starting", "ready", "draining", "gone"],
   /** Gets no more work; ends when its jobs have. */
   draining: ["gone"],
   /** Ended badly; kept in view until its retry begins. */

@@ -125,8 +125,10 @@ export function createEnds(options: EndsOptions): Ends {
     const nowMs = clock.nowMs();
     const asked = worker.state === "draining";
     const isLive = fleet.endpoint(worker.endpointId)?.liveRelease === worker.release;
+    // One that slept did nothing: whatever ended it says nothing of the next start.
+    const wasIdle = asked || worker.state === "parked";
     const bad =
-      !asked && isLive && (exit.code !== 0 || activity.leases(worker.id) > 0 || worker.readyAtMs === null);
+      !wasIdle && isLive && (exit.code !== 0 || activity.leases(worker.id) > 0 || worker.readyAtMs === null);
     const reason = asked ? worker.reason : (options.unfitReason(worker.id) ?? exit.reason);
     const kind = options.isShuttingDown() ? "return" : "lose";
     const ended = store.jobs.endLeases(worker.id, kind, exit.reason, nowMs);
