@@ -8,7 +8,7 @@ const EXPECTED: { readonly [State in WorkerState]: string } = {
   wanted: "  .      x        .     .      x        .      x",
   starting: ".      .        x     .      x        x      x",
   ready: "   .      .        .     x      x        x      x",
-  parked: "  .      x        x     .      x        x      x",
+  parked: "  .      x        x     .      x        .      x",
   draining: ".      .        .     .      .        .      x",
   failed: "  .      .        .     .      .        .      x",
   gone: "    .      .        .     .      .        .      .",
