@@ -74,3 +74,9 @@ export function exitCode(code: ErrorCode): number {
 export function isErrorCode(text: string): text is ErrorCode {
   return Object.hasOwn(CATALOGUE, text);
 }
+
+/** What happened and why, as part of a sentence. */
+export function causeOf(error: unknown): string {
+  if (error instanceof RpxError) return error.why ? `${error.message}, ${error.why}` : error.message;
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,4 +1,4 @@
-import { RpxError } from "../../contract/error.ts";
+import { causeOf, RpxError } from "../../contract/error.ts";
 import type { EndpointId, Release, ReleaseSpec } from "../core/model.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { ReleaseDraft, ReleaseRef, Store } from "../ports/store.ts";
@@ -122,9 +122,4 @@ function superseded({ version }: Release): RpxError {
     why: "a newer deploy of the same endpoint took its place",
     hint: "rpx endpoint releases shows which",
   });
-}
-
-function causeOf(error: unknown): string {
-  if (error instanceof RpxError) return error.why ? `${error.message}, ${error.why}` : error.message;
-  return error instanceof Error ? error.message : String(error);
 }

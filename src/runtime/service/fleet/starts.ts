@@ -1,4 +1,4 @@
-import { RpxError } from "../../../contract/error.ts";
+import { causeOf, RpxError } from "../../../contract/error.ts";
 import { type Claim, needsOf, type Resources, shortage } from "../../core/budget.ts";
 import { mostAwake, roomBeside } from "../../core/fleet-plan.ts";
 import { digestKey, KEY_ALPHABET, KEY_BODY_LENGTH, makeKey } from "../../core/key-format.ts";
@@ -305,9 +305,4 @@ function stepReason(step: StartStep): string {
     case "boot":
       return "booting the handler";
   }
-}
-
-function causeOf(error: unknown): string {
-  if (error instanceof RpxError) return error.why ? `${error.message}, ${error.why}` : error.message;
-  return error instanceof Error ? error.message : String(error);
 }
